@@ -1,0 +1,174 @@
+"""Convolutions that standardise every patch: nn.ConvNd with one method replaced."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from .. import ops
+from ..ops.geometry import check
+from .half_swap import mark
+
+_WS_EPS = 1e-5  # added to the standard deviation of a filter, as mmcv's ConvWS does
+
+
+class _NCConv:
+    """What the four layers share; comes before the torch class among the bases.
+
+    The torch class stays a direct base of each layer: mmengine matches ``init_cfg`` layer names
+    with a class and its direct bases only.
+    """
+
+    def __init__(
+        self,
+        *args,
+        eps: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        affine: bool = False,
+        weight_standardize: bool = False,
+        allow_bn: bool = False,
+        backend: str = 'auto',
+        **kwargs,
+    ) -> None:
+        names = ('auto', *ops.available_backends())
+        if backend not in names:
+            raise ValueError(f'{type(self).__name__}: backend is {backend!r}, wanted one of {names}')
+        super().__init__(*args, **kwargs)
+        self.eps, self.center, self.scale = eps, center, scale
+        self.affine, self.weight_standardize = affine, weight_standardize
+        self.allow_bn, self.backend = allow_bn, backend
+        like = {'device': self.weight.device, 'dtype': self.weight.dtype}
+        self.register_parameter('gain', None)
+        if affine:
+            self.gain = Parameter(torch.ones(self.out_channels, **like))
+            self.bias = Parameter(torch.zeros(self.out_channels, **like))
+        self._check()
+
+    def _check(self) -> None:
+        """Let the operator refuse at construction what it would refuse in the first forward."""
+        size = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        patch = self.weight.new_empty(1, self.in_channels, *size, device='meta')
+        weight = self.weight.to('meta')
+        check(
+            type(self).__name__, len(size), patch, weight, None, None, self.stride,
+            0 if self.transposed else 'valid', self.dilation, self.groups, self.eps,
+            self.output_padding if self.transposed else None,
+        )  # fmt: skip
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if getattr(self, 'gain', None) is not None:
+            nn.init.ones_(self.gain)
+            nn.init.zeros_(self.bias)
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest) -> None:
+        """A plain convolution's state dict loads: gain, and bias beside it, keep their start."""
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
+        if self.affine:
+            for name in ('gain', 'bias'):
+                if prefix + name in missing:
+                    missing.remove(prefix + name)
+
+    def _standardized_weight(self, weight: Tensor) -> Tensor:
+        """Weight standardisation (arXiv 1903.10520), to the formula of mmcv's ConvWS."""
+        if not self.weight_standardize:
+            return weight
+        dims = [axis for axis in range(weight.dim()) if axis != (1 if self.transposed else 0)]
+        if self.transposed and self.groups > 1:
+            grouped = weight.unflatten(0, (self.groups, -1))
+            dims = [1, *range(3, grouped.dim())]
+            return _standardize(grouped, dims).flatten(0, 1)
+        return _standardize(weight, dims)
+
+    def extra_repr(self) -> str:
+        text = f'{super().extra_repr()}, eps={self.eps}'
+        for name, usual in (
+            ('center', True),
+            ('scale', True),
+            ('affine', False),
+            ('weight_standardize', False),
+            ('allow_bn', False),
+            ('backend', 'auto'),
+        ):
+            value = getattr(self, name)
+            if value != usual:
+                text += f', {name}={value}'
+        return text
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padding = self.padding
+        if self.padding_mode != 'zeros':
+            input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+            padding = 0
+        out = self._operator(
+            input, self._standardized_weight(weight), bias, self.stride, padding, self.dilation,
+            self.groups, gain=self.gain, eps=self.eps, center=self.center, scale=self.scale,
+            backend=self.backend,
+        )  # fmt: skip
+        return mark(self, out)
+
+
+def _standardize(weight: Tensor, dims: list[int]) -> Tensor:
+    centered = weight - weight.mean(dims, keepdim=True)
+    return centered / (weight.std(dims, keepdim=True) + _WS_EPS)
+
+
+class NCConv1d(_NCConv, nn.Conv1d):
+    """:class:`NCConv2d` over [N, C, L]."""
+
+    _operator = staticmethod(ops.nc_conv1d)
+
+
+class NCConv2d(_NCConv, nn.Conv2d):
+    """nn.Conv2d that standardises every patch before the dot product (arXiv 2005.05274).
+
+    Takes all arguments of nn.Conv2d, with their meaning, and the state dict of a plain convolution
+    loads. Shapes: [N, C, H, W] -> [N, O, H', W']; the batch axis is required.
+
+    Args:
+        eps: added to the variance of a patch, in squared units of the input.
+        center: subtract the mean of the patch.
+        scale: divide by the standard deviation of the patch.
+        affine: the layer has a gain and a bias of its own (whatever ``bias`` says), starting at 1
+            and 0, and needs no norm slot.
+        weight_standardize: standardise each filter too, as mmcv's ConvWS does ("WS+NC").
+        allow_bn: BatchNorm may follow. Otherwise that is taken for half a swap, and is an error in
+            the first training forward.
+        backend: 'auto' or one of :func:`nc_plugins.ops.available_backends`.
+
+    Raises:
+        ValueError: in_channels/groups * kernel area is 1 (the variance of one value is always 0),
+            eps <= 0, an unknown backend, or what nn.Conv2d refuses.
+    """
+
+    _operator = staticmethod(ops.nc_conv2d)
+
+
+class NCConv3d(_NCConv, nn.Conv3d):
+    """:class:`NCConv2d` over [N, C, D, H, W]."""
+
+    _operator = staticmethod(ops.nc_conv3d)
+
+
+class NCConvTranspose2d(_NCConv, nn.ConvTranspose2d):
+    """nn.ConvTranspose2d that standardises what each output position receives.
+
+    Arguments of nn.ConvTranspose2d, then those of :class:`NCConv2d`. Statistics are over the input
+    values that reach a position, not over the zeros which a stride inserts.
+    """
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        output_padding = self.output_padding
+        if output_size is not None:
+            output_padding = self._output_padding(
+                input, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+            )
+        out = ops.nc_conv_transpose2d(
+            input, self._standardized_weight(self.weight), self.bias, self.stride, self.padding,
+            output_padding, self.groups, self.dilation, gain=self.gain, eps=self.eps,
+            center=self.center, scale=self.scale, backend=self.backend,
+        )  # fmt: skip
+        return mark(self, out)

@@ -1,0 +1,68 @@
+"""The names that OpenMMLab configs use, in mmengine's root registry: every scope finds them."""
+
+from __future__ import annotations
+
+import inspect
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from .conv import _NCConv, NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d
+from .norm import NCAffine, PositionalNorm
+
+
+class NC:
+    """The one word for both slots; conv and norm share a registry, the arguments tell them apart.
+
+    ``build_conv_layer`` gives input channels, output channels and a kernel size and gets an
+    :class:`NCConv2d`; ``build_norm_layer`` gives the number of channels and gets an
+    :class:`NCAffine`.
+
+    Raises:
+        TypeError: a key that the layer does not take, such as the ``num_groups`` that a GN config
+            leaves behind where ``_delete_=True`` was forgotten.
+    """
+
+    _abbr_ = NCAffine._abbr_
+
+    def __new__(cls, *args, **kwargs):
+        if len(args) > 1 or {'out_channels', 'kernel_size'} & kwargs.keys():
+            slot, layer, bases = 'conv_cfg', NCConv2d, (_NCConv, nn.Conv2d)
+        else:
+            slot, layer, bases = 'norm_cfg', NCAffine, (NCAffine,)
+        taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}
+        for key in kwargs.keys() - taken:
+            raise TypeError(
+                f"{slot} type 'NC' does not take {key}={kwargs[key]!r}: a key left from an "
+                f"inherited config goes away with {slot}=dict(_delete_=True, type='NC')"
+            )
+        return layer(*args, **kwargs)
+
+
+def nc_ws(*args, **kwargs) -> NCConv2d:
+    """NC with weight standardisation: ``conv_cfg=dict(type='NCWS')``."""
+    return NCConv2d(*args, weight_standardize=True, **kwargs)
+
+
+def register(registry, name: str, module) -> None:
+    """Register once; again from a second import of the same code; never over somebody else's."""
+    known = registry.module_dict.get(name)
+    origin = (module.__module__, module.__qualname__)
+    if known is not None and (known.__module__, known.__qualname__) != origin:
+        raise KeyError(f'{name!r} is already registered as {known}, wanted it for {module}')
+    registry.register_module(name=name, module=module, force=True)
+
+
+for _name, _module in {
+    'NC': NC,
+    'NC1d': NCConv1d,
+    'NC2d': NCConv2d,
+    'NC3d': NCConv3d,
+    'NCWS': nc_ws,
+    'NCDeconv': NCConvTranspose2d,
+    'NCAffine': NCAffine,
+    'PN': PositionalNorm,
+}.items():
+    register(MODELS, _name, _module)
+if 'SELU' not in MODELS.module_dict:  # mmcv registers ELU but not the paper's SELU
+    MODELS.register_module(name='SELU', module=nn.SELU)

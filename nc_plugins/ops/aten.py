@@ -1,0 +1,335 @@
+"""Normalized convolution as one ordinary convolution: stock operators, any device, exportable.
+
+The patch mean cancels against a kernel that sums to zero (the identity, docs/math.md):
+
+    sum_i w[o,i] * (p[i] - mean(p)) = sum_i (w[o,i] - mean(w[o])) * p[i]
+
+so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map. The
+statistics of a patch come from those of its pixels by the law of total variance, which subtracts
+no two large numbers:
+
+    mean(p) = mean of m,    var(p) = mean of v + variance of m,
+
+over the K pixels of the window, m and v being each pixel's mean and variance over its channels.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .geometry import Geometry, group_channels, group_weight, per_output
+
+
+def nc_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    gain: Tensor | None,
+    geometry: Geometry,
+    eps: float,
+    center: bool,
+    scale: bool,
+) -> Tensor:
+    """The fast form for a checked geometry. [N, C, *S] -> [N, O, *L]."""
+    if geometry.ndim == 1:  # a line is an image of height 1
+        lifted = Geometry(
+            *((1, *steps) for steps in (geometry.kernel, geometry.stride)),
+            ((0, 0), *geometry.pads),
+            (1, *geometry.dilation),
+            geometry.groups,
+        )
+        out = nc_conv(
+            input.unsqueeze(2), weight.unsqueeze(2), bias, gain, lifted, eps, center, scale
+        )
+        return out.squeeze(2)
+    if any(left != right for left, right in geometry.pads):  # even kernels with padding='same'
+        extra = [right - left for left, right in reversed(geometry.pads)]
+        input = F.pad(input, [pad for right in extra for pad in (0, right)])
+        geometry = geometry._replace(pads=tuple((left, left) for left, _ in geometry.pads))
+
+    device = input.device.type
+    dtype = input.dtype
+    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+        dtype = torch.get_autocast_dtype(device)  # what a convolution would compute in here
+    tensors = (input, weight, bias, gain)
+    options = (geometry, eps, center, scale, dtype)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _NCConv.apply(*tensors, *options)
+    with _without_autocast(device):
+        y, _, _ = _forward(input, weight, gain, *options)
+        return _add_bias(y, bias)
+
+
+class _NCConv(torch.autograd.Function):
+    """Forward and explicit backward; keeps what convolution + GroupNorm keep.
+
+    Kept for backward: the input, the weight, the output before its bias, and two single-channel
+    maps (mean and rstd of every patch). Where there is no bias the kept output is the returned
+    one, so changing it in place before backward is an error that torch reports.
+    """
+
+    @staticmethod
+    def forward(ctx, input, weight, bias, gain, *options):
+        with _without_autocast(input.device.type):
+            y, mean, rstd = _forward(input, weight, gain, *options)
+            out = _add_bias(y, bias)
+        ctx.save_for_backward(input, weight, gain, y, mean, rstd)
+        ctx.options = options
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        input, weight, gain, y, mean, rstd = ctx.saved_tensors
+        need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
+        needs = (need_input, need_weight, need_gain)
+        with _without_autocast(grad.device.type):
+            grad_bias = None
+            if need_bias:
+                rest = [axis for axis in range(grad.dim()) if axis != 1]
+                grad_bias = grad.sum(rest, dtype=ctx.bias_dtype)
+            if torch.is_grad_enabled():  # create_graph: let autograd differentiate the forward
+                grads = _differentiable_backward(grad, (input, weight, gain), needs, ctx.options)
+            else:
+                grads = _backward(grad, input, weight, gain, y, mean, rstd, needs, *ctx.options)
+        grad_input, grad_weight, grad_gain = grads
+        return grad_input, grad_weight, grad_bias, grad_gain, *(None for _ in ctx.options)
+
+
+def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
+    """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] (or None)."""
+    mean = rstd = None
+    shifted = center and geometry.transposed
+    if scale or shifted:
+        mean, var = patch_statistics(x, geometry)
+        rstd = torch.rsqrt(var + eps) if scale else None
+    kernel = _kernel(_centered(weight, geometry, center), gain, geometry, dtype)
+    y = _convolution(x.to(dtype), kernel, geometry)
+    if shifted:
+        shift = mean.unsqueeze(2) * _seen_kernel(x, kernel, geometry)
+        y = _per_group(torch.sub, y, shift, geometry)
+    if scale:
+        y = _per_group(torch.mul, y, rstd.unsqueeze(2), geometry)
+    return y, mean, rstd
+
+
+def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center, scale, dtype):
+    """Gradients of input, weight and gain, each None where ``needs`` says so."""
+    need_input, need_weight, need_gain = needs
+    need_kernel = need_weight or need_gain
+    centered = _centered(weight, geometry, center)
+    kernel = _kernel(centered, gain, geometry, dtype)
+    grad_z = _per_group(torch.mul, grad, rstd.unsqueeze(2), geometry) if scale else grad
+    grad_input, grad_kernel = _convolution_backward(
+        grad_z, x.to(dtype), kernel, geometry, need_input, need_kernel
+    )
+    shifted = center and geometry.transposed
+    grad_mean = None
+    if shifted:  # y = (z - mean * seen) * rstd, seen being the kernel's sum over the taps in use
+        grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
+        if need_kernel:
+            grad_seen = -(grads * mean.unsqueeze(2)).sum(0, keepdim=True).flatten(1, 2).to(dtype)
+            ones = x.new_ones(1, *x.shape[1:], dtype=dtype)
+            grad_kernel += _convolution_backward(grad_seen, ones, kernel, geometry, False, True)[1]
+        grad_mean = -(grads * _seen_kernel(x, kernel, geometry)).sum(2)
+
+    if need_input:
+        grad_input = grad_input.to(x.dtype)
+        if scale or shifted:
+            count = _values_per_patch(x, geometry)
+            if scale:
+                dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
+                slope = dot * rstd.square() / -count  # twice the gradient of the variance, over I
+                offset = slope * mean
+            else:
+                slope, offset = torch.zeros_like(mean), torch.zeros_like(mean)
+            if shifted:
+                offset = offset - grad_mean / count
+            spread = scatter(torch.cat((slope, offset), 1), x.shape[2:], geometry)
+            slope, offset = (s.unsqueeze(2) for s in spread.chunk(2, 1))
+            through_statistics = (group_channels(x, geometry.groups) * slope - offset).flatten(1, 2)
+            grad_input += through_statistics.to(x.dtype)
+
+    grad_weight = grad_gain = None
+    if need_kernel:
+        grads = _centered(grad_kernel.to(weight.dtype), geometry, center)
+        grads = group_weight(grads, geometry)
+        if need_gain:
+            products = grads * group_weight(centered, geometry)
+            grad_gain = products.sum(geometry.tap_dims).flatten().to(gain.dtype)
+        if need_weight:
+            grad_weight = grads if gain is None else grads * per_output(gain, geometry)
+            grad_weight = grad_weight.flatten(0, 1).to(weight.dtype)
+    return grad_input, grad_weight, grad_gain
+
+
+def _differentiable_backward(grad, tensors, needs, options):
+    """The same gradients with a graph of their own, by differentiating the forward pass."""
+    with torch.enable_grad():
+        # Fresh aliases: a weight computed from the input must not be followed back to it here.
+        aliases = [None if t is None else t.view_as(t) for t in tensors]
+        y, _, _ = _forward(*aliases, *options)
+        wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need]
+        grads = iter(torch.autograd.grad(y, wanted, grad, create_graph=True) if wanted else ())
+    return tuple(next(grads) if need else None for need in needs)
+
+
+def patch_statistics(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every patch, [N, C, *S] -> two of [N, G, *L], in float32 at least.
+
+    Transposed: over the values that reach a position; 0 and 0 where none does.
+    """
+    if geometry.taps == 1 and not geometry.transposed and not any(map(any, geometry.pads)):
+        x = x[(..., *(slice(None, None, step) for step in geometry.stride))]
+        mean, var = _pixel_statistics(x, geometry.groups)
+        return mean, var
+    groups, size = geometry.groups, geometry.output_size(x.shape[2:])
+    maps = windows(torch.cat(_pixel_statistics(x, groups), 1), geometry)  # [N, 2G, K, L]
+    means, variances = maps.split(groups, 1)
+    count = _taps_seen(x, geometry)
+    mean = means.sum(2, keepdim=True) / count
+    deviation = means - mean
+    if geometry.transposed:
+        deviation = deviation * windows(means.new_ones(1, 1, *x.shape[2:]), geometry)
+    # In the kept graph of double backward nothing may change in place; elsewhere it saves a pass.
+    squares = deviation.square() if torch.is_grad_enabled() else deviation.square_()
+    var = squares.add_(variances).sum(2, keepdim=True) / count
+    return mean.squeeze(2).unflatten(2, size), var.squeeze(2).unflatten(2, size)
+
+
+def _pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over the channels of each group, [N, G, *S] each."""
+    x = group_channels(x if x.dtype == torch.float64 else x.float(), groups)
+    mean = x.mean(2, keepdim=True)
+    deviation = x - mean
+    squares = deviation.square() if torch.is_grad_enabled() else deviation.square_()
+    return mean.squeeze(2), squares.mean(2)
+
+
+def windows(maps: Tensor, geometry: Geometry) -> Tensor:
+    """The K pixels each output position sees, [N, M, *S] -> [N, M, K, L]; zeros where it sees none.
+
+    im2col of a few maps, not of all channels: what the fast form pays instead.
+    """
+    channels, kernel, dilation = maps.shape[1], geometry.kernel, geometry.dilation
+    stride, pads = geometry.stride, geometry.pads
+    if geometry.transposed:
+        size = geometry.output_size(maps.shape[2:])
+        spread = [(n - 1) * s + 1 for n, s in zip(maps.shape[2:], stride, strict=True)]
+        canvas = maps.new_zeros(*maps.shape[:2], *spread)
+        canvas[(..., *(slice(None, None, s) for s in stride))] = maps
+        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        left = [r - pad for r, (pad, _) in zip(reach, pads, strict=True)]
+        right = [o + r - lft - n for o, r, lft, n in zip(size, reach, left, spread, strict=True)]
+        maps = F.pad(canvas, [left[1], right[1], left[0], right[0]])  # below 0: crops
+        return F.unfold(maps, kernel, dilation).unflatten(1, (channels, geometry.taps))
+    if geometry.ndim == 2:
+        out = F.unfold(maps, kernel, dilation, [left for left, _ in pads], stride)
+        return out.unflatten(1, (channels, geometry.taps))
+    maps = F.pad(maps, [pad for both in reversed(pads) for pad in both])
+    for axis in range(geometry.ndim):
+        span = dilation[axis] * (kernel[axis] - 1) + 1
+        maps = maps.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
+    maps = maps.flatten(2 + geometry.ndim).movedim(-1, 2)  # [N, M, K, *L]
+    return maps.flatten(3)
+
+
+def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
+    """Each window adds its value to the pixels it saw, [N, M, *L] -> [N, M, *size].
+
+    The adjoint of ``windows(...).sum(2)``.
+    """
+    kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
+    pads = [left for left, _ in geometry.pads]
+    if geometry.transposed:  # the adjoint of a transposed convolution is the convolution
+        out = F.unfold(maps, kernel, dilation, pads, stride)
+        out = out.unflatten(1, (maps.shape[1], geometry.taps)).sum(2)
+        seen = geometry._replace(transposed=False).output_size(maps.shape[2:])
+        return out.unflatten(2, seen)[..., : size[0], : size[1]]
+    if geometry.ndim == 2:
+        columns = maps.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1).flatten(1, 2)
+        return F.fold(columns, size, kernel, dilation, pads, stride)
+    batch = maps.flatten(0, 1).unsqueeze(1)
+    ones = maps.new_ones(1, 1, *kernel)
+    box = geometry._replace(groups=1)
+    like = maps.new_empty(batch.shape[0], 1, *size)
+    out, _ = _convolution_backward(batch, like, ones, box, True, False)
+    return out.unflatten(0, maps.shape[:2]).squeeze(2)
+
+
+def _centered(weight: Tensor, geometry: Geometry, center: bool) -> Tensor:
+    """Each filter minus its mean: blind to whatever is constant over a patch."""
+    if not center:
+        return weight
+    filters = group_weight(weight, geometry)
+    return (filters - filters.mean(geometry.tap_dims, keepdim=True)).flatten(0, 1)
+
+
+def _kernel(weight: Tensor, gain: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+    """Fold the gain into the weight and round to the dtype the convolution computes in."""
+    if gain is not None:
+        weight = (group_weight(weight, geometry) * per_output(gain, geometry)).flatten(0, 1)
+    return weight.to(dtype)
+
+
+def _convolution(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    return torch.convolution(x, kernel, None, *_convolution_arguments(geometry))
+
+
+def _convolution_backward(grad, x, kernel, geometry, need_input, need_kernel):
+    grad_input, grad_kernel, _ = torch.ops.aten.convolution_backward(
+        grad, x, kernel, None, *_convolution_arguments(geometry), (need_input, need_kernel, False)
+    )
+    return grad_input, grad_kernel
+
+
+def _convolution_arguments(geometry: Geometry) -> tuple:
+    pads = [left for left, _ in geometry.pads]
+    extra = geometry.output_padding or (0,) * geometry.ndim
+    steps = (geometry.stride, pads, geometry.dilation)
+    return (*steps, geometry.transposed, extra, geometry.groups)
+
+
+def _seen_kernel(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+    """Sum of the kernel over the taps that each output position sees, [1, G, O/G, *L]."""
+    seen = _convolution(x.new_ones(1, *x.shape[1:], dtype=kernel.dtype), kernel, geometry)
+    return group_channels(seen, geometry.groups)
+
+
+def _taps_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
+    """Pixels that each output position sees: K, or for a transposed convolution [1, 1, 1, L]."""
+    if not geometry.transposed:
+        return geometry.taps
+    ones = x.new_ones(1, 1, *x.shape[2:], dtype=torch.float32)
+    return windows(ones, geometry).sum(2, keepdim=True).clamp(min=1)
+
+
+def _values_per_patch(x: Tensor, geometry: Geometry) -> int | Tensor:
+    """I of the definition: values in each patch, a number or [1, 1, *L]."""
+    channels = x.shape[1] // geometry.groups
+    taps = _taps_seen(x, geometry)
+    if isinstance(taps, Tensor):
+        taps = taps.squeeze(2).unflatten(2, geometry.output_size(x.shape[2:]))
+    return channels * taps
+
+
+def _per_group(operator, y: Tensor, other: Tensor, geometry: Geometry) -> Tensor:
+    """Apply ``operator`` to y [N, O, *L] and other [N, G, 1 or O/G, *L]; the result has y's dtype."""
+    grouped = group_channels(y, geometry.groups)
+    return operator(grouped, other).to(y.dtype).flatten(1, 2)
+
+
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return y
+    return y + bias.to(y.dtype).reshape(1, -1, *(1 for _ in y.shape[2:]))
+
+
+def _without_autocast(device: str):
+    if torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()

@@ -1,0 +1,126 @@
+"""The public operators: check the arguments, choose a backend, call it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from . import aten, reference
+from .geometry import check
+
+# Fastest first. Each takes (input, weight, bias, gain, geometry, eps, center, scale) with a checked
+# geometry and runs wherever torch does.
+_BACKENDS: dict[str, Callable[..., Tensor]] = {
+    'aten': aten.nc_conv,
+    'reference': reference.nc_conv,
+}
+_announced: set[str] = set()
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names of the backends that can run here, fastest first; ``backend='auto'`` takes the first."""
+    return tuple(_BACKENDS)
+
+
+def nc_conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1,
+    groups: int = 1, *, gain: Tensor | None = None, eps: float = 1e-5, center: bool = True,
+    scale: bool = True, backend: str = 'auto',
+) -> Tensor:  # fmt: skip
+    """:func:`nc_conv2d` over one spatial axis.
+
+    Shapes: input [N, C, L], weight [O, C/groups, k], bias and gain [O] -> [N, O, L'].
+    """
+    steps = (stride, padding, dilation, groups, eps)
+    geometry = check('nc_conv1d', 1, input, weight, bias, gain, *steps)
+    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+
+
+def nc_conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1,
+    groups: int = 1, *, gain: Tensor | None = None, eps: float = 1e-5, center: bool = True,
+    scale: bool = True, backend: str = 'auto',
+) -> Tensor:  # fmt: skip
+    """Convolve ``input`` with ``weight`` after standardising every patch.
+
+    Shapes: input [N, C, H, W] (any strides; N may be 0), weight [O, C/groups, kh, kw], bias and
+    gain [O] -> [N, O, H', W'] in the input's memory format.
+
+    Dtypes: float64, float32, bfloat16, float16, the same for all tensors. Statistics are taken in
+    float32 (float64 for float64) whatever the dtype. Under autocast dtypes may differ and the
+    output has the dtype that a convolution has there.
+
+    Args:
+        stride, padding, dilation: in input pixels, as in ``torch.nn.functional.conv2d``; padding
+            may be 'same' or 'valid'. Padded zeros belong to the patch.
+        gain: multiplies each output channel before ``bias`` is added; folded into the weight, so
+            it costs no pass over the output.
+        eps: in squared units of ``input``, added to the variance inside the root.
+        center: subtract the patch mean. scale: divide by the patch's standard deviation (which is
+            taken about the mean in either case). Both False is the plain convolution.
+        backend: 'auto', or a name of :func:`available_backends`.
+
+    Accuracy in float32: as the im2col definition for inputs with mean/std of a few, and about ten
+    times its error at mean/std = 100, because the patch mean cancels inside the convolution's sum
+    rather than before it. docs/math.md has the measured figures.
+
+    Raises:
+        TypeError: not tensors, not floating point, or different dtypes outside autocast.
+        ValueError: shapes do not fit, eps <= 0, an unknown backend, or C/groups*kh*kw == 1 (the
+            variance of one value is always 0).
+
+    Source: arXiv 2005.05274, Sec. 2.1 and 2.4. Definition: ops/reference.py.
+    """
+    steps = (stride, padding, dilation, groups, eps)
+    geometry = check('nc_conv2d', 2, input, weight, bias, gain, *steps)
+    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+
+
+def nc_conv3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0, dilation=1,
+    groups: int = 1, *, gain: Tensor | None = None, eps: float = 1e-5, center: bool = True,
+    scale: bool = True, backend: str = 'auto',
+) -> Tensor:  # fmt: skip
+    """:func:`nc_conv2d` over three spatial axes.
+
+    Shapes: input [N, C, D, H, W], weight [O, C/groups, kd, kh, kw] -> [N, O, D', H', W'].
+    """
+    steps = (stride, padding, dilation, groups, eps)
+    geometry = check('nc_conv3d', 3, input, weight, bias, gain, *steps)
+    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+
+
+def nc_conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride=1, padding=0,
+    output_padding=0, groups: int = 1, dilation=1, *, gain: Tensor | None = None,
+    eps: float = 1e-5, center: bool = True, scale: bool = True, backend: str = 'auto',
+) -> Tensor:  # fmt: skip
+    """Transposed convolution that standardises what each output position receives.
+
+    Shapes: input [N, C, H, W], weight [C, O/groups, kh, kw], bias and gain [O] -> [N, O, H', W'];
+    the order of arguments is that of ``torch.nn.functional.conv_transpose2d``.
+
+    Position k of the output sees the input pixels whose kernel covers it: C/groups * taps_k values.
+    The statistics are over these alone, not over the zeros that a stride inserts nor those beyond
+    the border. A position that one value or none reaches gives the bias.
+
+    Otherwise as :func:`nc_conv2d`.
+    """
+    steps = (stride, padding, dilation, groups, eps, output_padding)
+    geometry = check('nc_conv_transpose2d', 2, input, weight, bias, gain, *steps)
+    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+
+
+def _backend(name: str) -> Callable[..., Tensor]:
+    if name == 'auto':
+        name = available_backends()[0]
+        if name not in _announced and not torch.compiler.is_compiling():
+            _announced.add(name)
+            logging.getLogger('nc_plugins').info("backend 'auto' runs %r", name)
+    if name not in _BACKENDS:
+        known = ', '.join(repr(known) for known in ('auto', *available_backends()))
+        raise ValueError(f'backend is {name!r}, wanted one of {known}')
+    return _BACKENDS[name]
