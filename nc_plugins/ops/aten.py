@@ -11,6 +11,10 @@ no two large numbers:
     mean(p) = mean of m,    var(p) = mean of v + variance of m,
 
 over the K pixels of the window, m and v being each pixel's mean and variance over its channels.
+
+Such a kernel is blind to a constant, so each sample's own mean is taken off first, from the padding
+too. In exact arithmetic that changes nothing; in float32 it spares the convolution's sum from
+carrying a large mean that cancels at its end.
 """
 
 from __future__ import annotations
@@ -46,11 +50,6 @@ def nc_conv(
             input.unsqueeze(2), weight.unsqueeze(2), bias, gain, lifted, eps, center, scale
         )
         return out.squeeze(2)
-    if any(left != right for left, right in geometry.pads):  # even kernels with padding='same'
-        extra = [right - left for left, right in reversed(geometry.pads)]
-        input = F.pad(input, [pad for right in extra for pad in (0, right)])
-        geometry = geometry._replace(pads=tuple((left, left) for left, _ in geometry.pads))
-
     device = input.device.type
     dtype = input.dtype
     if torch.is_autocast_enabled(device) and dtype != torch.float64:
@@ -75,16 +74,16 @@ class _NCConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, weight, bias, gain, *options):
         with _without_autocast(input.device.type):
-            y, mean, rstd = _forward(input, weight, gain, *options)
+            y, *statistics = _forward(input, weight, gain, *options)
             out = _add_bias(y, bias)
-        ctx.save_for_backward(input, weight, gain, y, mean, rstd)
+        ctx.save_for_backward(input, weight, gain, y, *statistics)
         ctx.options = options
         ctx.bias_dtype = None if bias is None else bias.dtype
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        input, weight, gain, y, mean, rstd = ctx.saved_tensors
+        input, weight, gain, *kept = ctx.saved_tensors
         need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
         needs = (need_input, need_weight, need_gain)
         with _without_autocast(grad.device.type):
@@ -95,70 +94,85 @@ class _NCConv(torch.autograd.Function):
             if torch.is_grad_enabled():  # create_graph: let autograd differentiate the forward
                 grads = _differentiable_backward(grad, (input, weight, gain), needs, ctx.options)
             else:
-                grads = _backward(grad, input, weight, gain, y, mean, rstd, needs, *ctx.options)
+                grads = _backward(grad, input, weight, gain, *kept, needs, *ctx.options)
         grad_input, grad_weight, grad_gain = grads
         return grad_input, grad_weight, grad_bias, grad_gain, *(None for _ in ctx.options)
 
 
 def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
-    """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] (or None)."""
-    mean = rstd = None
-    shifted = center and geometry.transposed
-    if scale or shifted:
+    """Output before the bias [N, O, *L]; mean (of the shifted input) and rstd of the patches
+    [N, G, *L]; the shift [N, G, 1, *1]. The last three are None where the options need none."""
+    mean = rstd = shift = None
+    if center:
+        spatial_and_channels = tuple(range(2, x.dim() + 1))
+        shift = _upcast(group_channels(x.detach(), geometry.groups)).mean(
+            spatial_and_channels, keepdim=True
+        )
+    x, geometry = _pad_and_shift(x, shift, geometry)
+    corrected = center and geometry.transposed
+    if scale or corrected:
         mean, var = patch_statistics(x, geometry)
         rstd = torch.rsqrt(var + eps) if scale else None
     kernel = _kernel(_centered(weight, geometry, center), gain, geometry, dtype)
     y = _convolution(x.to(dtype), kernel, geometry)
-    if shifted:
-        shift = mean.unsqueeze(2) * _seen_kernel(x, kernel, geometry)
-        y = _per_group(torch.sub, y, shift, geometry)
+    if corrected:  # the kernel sums to zero over all its taps, not over those a position sees
+        y = _per_group(torch.sub, y, mean.unsqueeze(2) * _seen(x, kernel, geometry), geometry)
     if scale:
         y = _per_group(torch.mul, y, rstd.unsqueeze(2), geometry)
-    return y, mean, rstd
+    return y, mean, rstd, shift
 
 
-def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center, scale, dtype):
-    """Gradients of input, weight and gain, each None where ``needs`` says so."""
+def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps, center, scale,
+              dtype):  # fmt: skip
+    """Gradients of input, weight and gain, each None where ``needs`` says so.
+
+    With r = rstd and y = z * r: the convolution's own gradients of z, from grad * r, and for the
+    input the gradient through r, which is d * (p - mean(p)) for every value p of a patch, where
+    d = -r^2 * sum_o(grad * y) / I.
+    """
     need_input, need_weight, need_gain = needs
     need_kernel = need_weight or need_gain
+    size, input_dtype, pads = x.shape[2:], x.dtype, geometry.pads
+    x, geometry = _pad_and_shift(x, shift, geometry)
     centered = _centered(weight, geometry, center)
     kernel = _kernel(centered, gain, geometry, dtype)
     grad_z = _per_group(torch.mul, grad, rstd.unsqueeze(2), geometry) if scale else grad
     grad_input, grad_kernel = _convolution_backward(
         grad_z, x.to(dtype), kernel, geometry, need_input, need_kernel
     )
-    shifted = center and geometry.transposed
-    grad_mean = None
-    if shifted:  # y = (z - mean * seen) * rstd, seen being the kernel's sum over the taps in use
+    slope = offset = None  # of the input: through rstd, and for a transposed one through the mean
+    if scale and need_input:
+        dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
+        slope = dot * rstd.square() / -_values_seen(x, geometry)
+        offset = slope * mean
+    if center and geometry.transposed:  # z = conv(x) - mean * seen
         grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
         if need_kernel:
             grad_seen = -(grads * mean.unsqueeze(2)).sum(0, keepdim=True).flatten(1, 2).to(dtype)
-            ones = x.new_ones(1, *x.shape[1:], dtype=dtype)
+            ones = torch.ones_like(x[:1], dtype=dtype)
             grad_kernel += _convolution_backward(grad_seen, ones, kernel, geometry, False, True)[1]
-        grad_mean = -(grads * _seen_kernel(x, kernel, geometry)).sum(2)
+        if need_input:
+            through_mean = (grads * _seen(x, kernel, geometry)).sum(2) / _values_seen(x, geometry)
+            slope = torch.zeros_like(mean) if slope is None else slope
+            offset = through_mean if offset is None else offset + through_mean
 
     if need_input:
-        grad_input = grad_input.to(x.dtype)
-        if scale or shifted:
-            count = _values_per_patch(x, geometry)
-            if scale:
-                dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
-                slope = dot * rstd.square() / -count  # twice the gradient of the variance, over I
-                offset = slope * mean
-            else:
-                slope, offset = torch.zeros_like(mean), torch.zeros_like(mean)
-            if shifted:
-                offset = offset - grad_mean / count
-            spread = scatter(torch.cat((slope, offset), 1), x.shape[2:], geometry)
-            slope, offset = (s.unsqueeze(2) for s in spread.chunk(2, 1))
-            through_statistics = (group_channels(x, geometry.groups) * slope - offset).flatten(1, 2)
-            grad_input += through_statistics.to(x.dtype)
+        crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
+        crop = ... if geometry.transposed else crop
+        grad_input = grad_input[crop].to(x.dtype)
+        if slope is not None:
+            maps = scatter(torch.cat((slope, offset), 1), x.shape[2:], geometry)[crop]
+            slope, offset = (half.unsqueeze(2) for half in maps.chunk(2, 1))
+            grads = group_channels(grad_input, geometry.groups)
+            grads = torch.addcmul(grads, group_channels(x[crop], geometry.groups), slope)
+            grad_input = grads.sub_(offset).flatten(1, 2)
+        grad_input = grad_input.to(input_dtype)
 
     grad_weight = grad_gain = None
     if need_kernel:
         grads = _centered(grad_kernel.to(weight.dtype), geometry, center)
         grads = group_weight(grads, geometry)
-        if need_gain:
+        if need_gain:  # not from sum(grad * y) / gain: a gain may be zero
             products = grads * group_weight(centered, geometry)
             grad_gain = products.sum(geometry.tap_dims).flatten().to(gain.dtype)
         if need_weight:
@@ -172,22 +186,34 @@ def _differentiable_backward(grad, tensors, needs, options):
     with torch.enable_grad():
         # Fresh aliases: a weight computed from the input must not be followed back to it here.
         aliases = [None if t is None else t.view_as(t) for t in tensors]
-        y, _, _ = _forward(*aliases, *options)
+        y = _forward(*aliases, *options)[0]
         wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need]
         grads = iter(torch.autograd.grad(y, wanted, grad, create_graph=True) if wanted else ())
     return tuple(next(grads) if need else None for need in needs)
 
 
+def _pad_and_shift(x: Tensor, shift: Tensor | None, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """The input in float32 at least, padded, less ``shift`` everywhere; the geometry left to do."""
+    given, x = x, _upcast(x)
+    if not geometry.transposed and any(map(any, geometry.pads)):
+        x = F.pad(x, [pad for pads in reversed(geometry.pads) for pad in pads])
+        geometry = geometry._replace(pads=((0, 0),) * geometry.ndim)
+    if shift is not None:
+        ours = x is not given and not torch.is_grad_enabled()
+        subtract = torch.Tensor.sub_ if ours else torch.sub
+        x = subtract(group_channels(x, geometry.groups), shift).flatten(1, 2)
+    return x, geometry
+
+
 def patch_statistics(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every patch, [N, C, *S] -> two of [N, G, *L], in float32 at least.
+    """Mean and biased variance of every patch of a padded input, [N, C, *S] -> two of [N, G, *L].
 
     Transposed: over the values that reach a position; 0 and 0 where none does.
     """
-    if geometry.taps == 1 and not geometry.transposed and not any(map(any, geometry.pads)):
-        x = x[(..., *(slice(None, None, step) for step in geometry.stride))]
-        mean, var = _pixel_statistics(x, geometry.groups)
-        return mean, var
     groups, size = geometry.groups, geometry.output_size(x.shape[2:])
+    if geometry.taps == 1 and not geometry.transposed:
+        x = x[(..., *(slice(None, None, step) for step in geometry.stride))]
+        return _pixel_statistics(x, groups)
     maps = windows(torch.cat(_pixel_statistics(x, groups), 1), geometry)  # [N, 2G, K, L]
     means, variances = maps.split(groups, 1)
     count = _taps_seen(x, geometry)
@@ -195,19 +221,25 @@ def patch_statistics(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     deviation = means - mean
     if geometry.transposed:
         deviation = deviation * windows(means.new_ones(1, 1, *x.shape[2:]), geometry)
-    # In the kept graph of double backward nothing may change in place; elsewhere it saves a pass.
-    squares = deviation.square() if torch.is_grad_enabled() else deviation.square_()
-    var = squares.add_(variances).sum(2, keepdim=True) / count
+    var = (_square(deviation) + variances).sum(2, keepdim=True) / count
     return mean.squeeze(2).unflatten(2, size), var.squeeze(2).unflatten(2, size)
 
 
 def _pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Mean and biased variance over the channels of each group, [N, G, *S] each."""
-    x = group_channels(x if x.dtype == torch.float64 else x.float(), groups)
+    x = group_channels(x, groups)
     mean = x.mean(2, keepdim=True)
-    deviation = x - mean
-    squares = deviation.square() if torch.is_grad_enabled() else deviation.square_()
-    return mean.squeeze(2), squares.mean(2)
+    return mean.squeeze(2), _square(x - mean).mean(2)
+
+
+def _square(x: Tensor) -> Tensor:
+    """Square a tensor of our own: in place, unless double backward is recording."""
+    return x.square() if torch.is_grad_enabled() else x.square_()
+
+
+def _upcast(x: Tensor) -> Tensor:
+    """Statistics are taken in float32, in float64 for float64."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def windows(maps: Tensor, geometry: Geometry) -> Tensor:
@@ -216,21 +248,19 @@ def windows(maps: Tensor, geometry: Geometry) -> Tensor:
     im2col of a few maps, not of all channels: what the fast form pays instead.
     """
     channels, kernel, dilation = maps.shape[1], geometry.kernel, geometry.dilation
-    stride, pads = geometry.stride, geometry.pads
+    stride = geometry.stride
     if geometry.transposed:
         size = geometry.output_size(maps.shape[2:])
         spread = [(n - 1) * s + 1 for n, s in zip(maps.shape[2:], stride, strict=True)]
         canvas = maps.new_zeros(*maps.shape[:2], *spread)
         canvas[(..., *(slice(None, None, s) for s in stride))] = maps
         reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        left = [r - pad for r, (pad, _) in zip(reach, pads, strict=True)]
+        left = [r - pad for r, (pad, _) in zip(reach, geometry.pads, strict=True)]
         right = [o + r - lft - n for o, r, lft, n in zip(size, reach, left, spread, strict=True)]
         maps = F.pad(canvas, [left[1], right[1], left[0], right[0]])  # below 0: crops
         return F.unfold(maps, kernel, dilation).unflatten(1, (channels, geometry.taps))
     if geometry.ndim == 2:
-        out = F.unfold(maps, kernel, dilation, [left for left, _ in pads], stride)
-        return out.unflatten(1, (channels, geometry.taps))
-    maps = F.pad(maps, [pad for both in reversed(pads) for pad in both])
+        return F.unfold(maps, kernel, dilation, 0, stride).unflatten(1, (channels, geometry.taps))
     for axis in range(geometry.ndim):
         span = dilation[axis] * (kernel[axis] - 1) + 1
         maps = maps.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
@@ -244,15 +274,15 @@ def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
     The adjoint of ``windows(...).sum(2)``.
     """
     kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
-    pads = [left for left, _ in geometry.pads]
     if geometry.transposed:  # the adjoint of a transposed convolution is the convolution
+        pads = [left for left, _ in geometry.pads]
         out = F.unfold(maps, kernel, dilation, pads, stride)
         out = out.unflatten(1, (maps.shape[1], geometry.taps)).sum(2)
         seen = geometry._replace(transposed=False).output_size(maps.shape[2:])
         return out.unflatten(2, seen)[..., : size[0], : size[1]]
     if geometry.ndim == 2:
         columns = maps.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1).flatten(1, 2)
-        return F.fold(columns, size, kernel, dilation, pads, stride)
+        return F.fold(columns, size, kernel, dilation, 0, stride)
     batch = maps.flatten(0, 1).unsqueeze(1)
     ones = maps.new_ones(1, 1, *kernel)
     box = geometry._replace(groups=1)
@@ -294,9 +324,9 @@ def _convolution_arguments(geometry: Geometry) -> tuple:
     return (*steps, geometry.transposed, extra, geometry.groups)
 
 
-def _seen_kernel(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
+def _seen(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
     """Sum of the kernel over the taps that each output position sees, [1, G, O/G, *L]."""
-    seen = _convolution(x.new_ones(1, *x.shape[1:], dtype=kernel.dtype), kernel, geometry)
+    seen = _convolution(torch.ones_like(x[:1], dtype=kernel.dtype), kernel, geometry)
     return group_channels(seen, geometry.groups)
 
 
@@ -304,17 +334,16 @@ def _taps_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
     """Pixels that each output position sees: K, or for a transposed convolution [1, 1, 1, L]."""
     if not geometry.transposed:
         return geometry.taps
-    ones = x.new_ones(1, 1, *x.shape[2:], dtype=torch.float32)
+    ones = x.new_ones(1, 1, *x.shape[2:])
     return windows(ones, geometry).sum(2, keepdim=True).clamp(min=1)
 
 
-def _values_per_patch(x: Tensor, geometry: Geometry) -> int | Tensor:
+def _values_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
     """I of the definition: values in each patch, a number or [1, 1, *L]."""
-    channels = x.shape[1] // geometry.groups
     taps = _taps_seen(x, geometry)
     if isinstance(taps, Tensor):
         taps = taps.squeeze(2).unflatten(2, geometry.output_size(x.shape[2:]))
-    return channels * taps
+    return x.shape[1] // geometry.groups * taps
 
 
 def _per_group(operator, y: Tensor, other: Tensor, geometry: Geometry) -> Tensor:
