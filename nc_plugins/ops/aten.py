@@ -4,13 +4,8 @@ The patch mean cancels against a kernel that sums to zero (the identity, docs/ma
 
     sum_i w[o,i] * (p[i] - mean(p)) = sum_i (w[o,i] - mean(w[o])) * p[i]
 
-so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map. The
-statistics of a patch come from those of its pixels by the law of total variance, which subtracts
-no two large numbers:
-
-    mean(p) = mean of m,    var(p) = mean of v + variance of m,
-
-over the K pixels of the window, m and v being each pixel's mean and variance over its channels.
+so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map, made by
+statistics.py without im2col.
 
 Such a kernel is blind to a constant, so each sample's own mean is taken off first, from the padding
 too. In exact arithmetic that changes nothing; in float32 it spares the convolution's sum from
@@ -26,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .geometry import Geometry, group_channels, group_weight, per_output
+from .statistics import patch_statistics, scatter, upcast, values_seen
 
 
 def nc_conv(
@@ -59,7 +55,7 @@ def nc_conv(
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _NCConv.apply(*tensors, *options)
     with _without_autocast(device):
-        y, _, _ = _forward(input, weight, gain, *options)
+        y = _forward(input, weight, gain, *options)[0]
         return _add_bias(y, bias)
 
 
@@ -105,7 +101,7 @@ def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
     mean = rstd = shift = None
     if center:
         spatial_and_channels = tuple(range(2, x.dim() + 1))
-        shift = _upcast(group_channels(x.detach(), geometry.groups)).mean(
+        shift = upcast(group_channels(x.detach(), geometry.groups)).mean(
             spatial_and_channels, keepdim=True
         )
     x, geometry = _pad_and_shift(x, shift, geometry)
@@ -116,9 +112,9 @@ def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
     kernel = _kernel(_centered(weight, geometry, center), gain, geometry, dtype)
     y = _convolution(x.to(dtype), kernel, geometry)
     if corrected:  # the kernel sums to zero over all its taps, not over those a position sees
-        y = _per_group(torch.sub, y, mean.unsqueeze(2) * _seen(x, kernel, geometry), geometry)
+        y = _per_group('sub', y, mean.unsqueeze(2) * _seen(x, kernel, geometry), geometry)
     if scale:
-        y = _per_group(torch.mul, y, rstd.unsqueeze(2), geometry)
+        y = _per_group('mul', y, rstd.unsqueeze(2), geometry)
     return y, mean, rstd, shift
 
 
@@ -136,14 +132,16 @@ def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps,
     x, geometry = _pad_and_shift(x, shift, geometry)
     centered = _centered(weight, geometry, center)
     kernel = _kernel(centered, gain, geometry, dtype)
-    grad_z = _per_group(torch.mul, grad, rstd.unsqueeze(2), geometry) if scale else grad
+    grad_z = grad
+    if scale:
+        grad_z = _per_group('mul', grad, rstd.unsqueeze(2), geometry, ours=False)
     grad_input, grad_kernel = _convolution_backward(
         grad_z, x.to(dtype), kernel, geometry, need_input, need_kernel
     )
     slope = offset = None  # of the input: through rstd, and for a transposed one through the mean
     if scale and need_input:
         dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
-        slope = dot * rstd.square() / -_values_seen(x, geometry)
+        slope = dot * rstd.square() / -values_seen(x, geometry)
         offset = slope * mean
     if center and geometry.transposed:  # z = conv(x) - mean * seen
         grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
@@ -152,7 +150,7 @@ def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps,
             ones = torch.ones_like(x[:1], dtype=dtype)
             grad_kernel += _convolution_backward(grad_seen, ones, kernel, geometry, False, True)[1]
         if need_input:
-            through_mean = (grads * _seen(x, kernel, geometry)).sum(2) / _values_seen(x, geometry)
+            through_mean = (grads * _seen(x, kernel, geometry)).sum(2) / values_seen(x, geometry)
             slope = torch.zeros_like(mean) if slope is None else slope
             offset = through_mean if offset is None else offset + through_mean
 
@@ -194,7 +192,7 @@ def _differentiable_backward(grad, tensors, needs, options):
 
 def _pad_and_shift(x: Tensor, shift: Tensor | None, geometry: Geometry) -> tuple[Tensor, Geometry]:
     """The input in float32 at least, padded, less ``shift`` everywhere; the geometry left to do."""
-    given, x = x, _upcast(x)
+    given, x = x, upcast(x)
     if not geometry.transposed and any(map(any, geometry.pads)):
         x = F.pad(x, [pad for pads in reversed(geometry.pads) for pad in pads])
         geometry = geometry._replace(pads=((0, 0),) * geometry.ndim)
@@ -203,92 +201,6 @@ def _pad_and_shift(x: Tensor, shift: Tensor | None, geometry: Geometry) -> tuple
         subtract = torch.Tensor.sub_ if ours else torch.sub
         x = subtract(group_channels(x, geometry.groups), shift).flatten(1, 2)
     return x, geometry
-
-
-def patch_statistics(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every patch of a padded input, [N, C, *S] -> two of [N, G, *L].
-
-    Transposed: over the values that reach a position; 0 and 0 where none does.
-    """
-    groups, size = geometry.groups, geometry.output_size(x.shape[2:])
-    if geometry.taps == 1 and not geometry.transposed:
-        x = x[(..., *(slice(None, None, step) for step in geometry.stride))]
-        return _pixel_statistics(x, groups)
-    maps = windows(torch.cat(_pixel_statistics(x, groups), 1), geometry)  # [N, 2G, K, L]
-    means, variances = maps.split(groups, 1)
-    count = _taps_seen(x, geometry)
-    mean = means.sum(2, keepdim=True) / count
-    deviation = means - mean
-    if geometry.transposed:
-        deviation = deviation * windows(means.new_ones(1, 1, *x.shape[2:]), geometry)
-    var = (_square(deviation) + variances).sum(2, keepdim=True) / count
-    return mean.squeeze(2).unflatten(2, size), var.squeeze(2).unflatten(2, size)
-
-
-def _pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over the channels of each group, [N, G, *S] each."""
-    x = group_channels(x, groups)
-    mean = x.mean(2, keepdim=True)
-    return mean.squeeze(2), _square(x - mean).mean(2)
-
-
-def _square(x: Tensor) -> Tensor:
-    """Square a tensor of our own: in place, unless double backward is recording."""
-    return x.square() if torch.is_grad_enabled() else x.square_()
-
-
-def _upcast(x: Tensor) -> Tensor:
-    """Statistics are taken in float32, in float64 for float64."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def windows(maps: Tensor, geometry: Geometry) -> Tensor:
-    """The K pixels each output position sees, [N, M, *S] -> [N, M, K, L]; zeros where it sees none.
-
-    im2col of a few maps, not of all channels: what the fast form pays instead.
-    """
-    channels, kernel, dilation = maps.shape[1], geometry.kernel, geometry.dilation
-    stride = geometry.stride
-    if geometry.transposed:
-        size = geometry.output_size(maps.shape[2:])
-        spread = [(n - 1) * s + 1 for n, s in zip(maps.shape[2:], stride, strict=True)]
-        canvas = maps.new_zeros(*maps.shape[:2], *spread)
-        canvas[(..., *(slice(None, None, s) for s in stride))] = maps
-        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        left = [r - pad for r, (pad, _) in zip(reach, geometry.pads, strict=True)]
-        right = [o + r - lft - n for o, r, lft, n in zip(size, reach, left, spread, strict=True)]
-        maps = F.pad(canvas, [left[1], right[1], left[0], right[0]])  # below 0: crops
-        return F.unfold(maps, kernel, dilation).unflatten(1, (channels, geometry.taps))
-    if geometry.ndim == 2:
-        return F.unfold(maps, kernel, dilation, 0, stride).unflatten(1, (channels, geometry.taps))
-    for axis in range(geometry.ndim):
-        span = dilation[axis] * (kernel[axis] - 1) + 1
-        maps = maps.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
-    maps = maps.flatten(2 + geometry.ndim).movedim(-1, 2)  # [N, M, K, *L]
-    return maps.flatten(3)
-
-
-def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
-    """Each window adds its value to the pixels it saw, [N, M, *L] -> [N, M, *size].
-
-    The adjoint of ``windows(...).sum(2)``.
-    """
-    kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
-    if geometry.transposed:  # the adjoint of a transposed convolution is the convolution
-        pads = [left for left, _ in geometry.pads]
-        out = F.unfold(maps, kernel, dilation, pads, stride)
-        out = out.unflatten(1, (maps.shape[1], geometry.taps)).sum(2)
-        seen = geometry._replace(transposed=False).output_size(maps.shape[2:])
-        return out.unflatten(2, seen)[..., : size[0], : size[1]]
-    if geometry.ndim == 2:
-        columns = maps.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1).flatten(1, 2)
-        return F.fold(columns, size, kernel, dilation, 0, stride)
-    batch = maps.flatten(0, 1).unsqueeze(1)
-    ones = maps.new_ones(1, 1, *kernel)
-    box = geometry._replace(groups=1)
-    like = maps.new_empty(batch.shape[0], 1, *size)
-    out, _ = _convolution_backward(batch, like, ones, box, True, False)
-    return out.unflatten(0, maps.shape[:2]).squeeze(2)
 
 
 def _centered(weight: Tensor, geometry: Geometry, center: bool) -> Tensor:
@@ -330,26 +242,16 @@ def _seen(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
     return group_channels(seen, geometry.groups)
 
 
-def _taps_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
-    """Pixels that each output position sees: K, or for a transposed convolution [1, 1, 1, L]."""
-    if not geometry.transposed:
-        return geometry.taps
-    ones = x.new_ones(1, 1, *x.shape[2:])
-    return windows(ones, geometry).sum(2, keepdim=True).clamp(min=1)
+def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, ours=True) -> Tensor:
+    """'mul' or 'sub' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype.
 
-
-def _values_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
-    """I of the definition: values in each patch, a number or [1, 1, *L]."""
-    taps = _taps_seen(x, geometry)
-    if isinstance(taps, Tensor):
-        taps = taps.squeeze(2).unflatten(2, geometry.output_size(x.shape[2:]))
-    return x.shape[1] // geometry.groups * taps
-
-
-def _per_group(operator, y: Tensor, other: Tensor, geometry: Geometry) -> Tensor:
-    """Apply ``operator`` to y [N, O, *L] and other [N, G, 1 or O/G, *L]; the result has y's dtype."""
+    Changes y in place if it is ours, unless double backward is recording.
+    """
     grouped = group_channels(y, geometry.groups)
-    return operator(grouped, other).to(y.dtype).flatten(1, 2)
+    if ours and not torch.is_grad_enabled():
+        getattr(grouped, name + '_')(other)
+        return y
+    return getattr(torch, name)(grouped, other).to(y.dtype).flatten(1, 2)
 
 
 def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:

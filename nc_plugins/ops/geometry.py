@@ -1,4 +1,4 @@
-"""Where a convolution looks: kernel, stride, padding, dilation, groups, checked once at the door."""
+"""Where a convolution looks: kernel, stride, padding, dilation, groups; checked at the door."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def check(
         )
     for label, tensor in (('bias', bias), ('gain', gain)):
         if tensor is not None and tensor.shape != (outputs,):
-            raise ValueError(f'{name}: {label} has shape {tuple(tensor.shape)}, wanted ({outputs},)')
+            came = tuple(tensor.shape)
+            raise ValueError(f'{name}: {label} has shape {came}, wanted ({outputs},)')
 
     kernel = tuple(weight.shape[2:])
     stride = _steps(name, 'stride', stride, ndim, least=1)

@@ -21,7 +21,7 @@ _announced: set[str] = set()
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that can run here, fastest first; ``backend='auto'`` takes the first."""
+    """Names of the backends that can run here, fastest first; 'auto' takes the first."""
     return tuple(_BACKENDS)
 
 

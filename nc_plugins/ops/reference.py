@@ -116,7 +116,7 @@ def standardize(patches: Tensor, seen: Tensor | None, eps: float, center: bool, 
 
 
 def im2col(x: Tensor, geometry: Geometry) -> Tensor:
-    """[N, C, *S] -> [G, N * L, C/G * K]: one row for each output position, padding zeros included."""
+    """[N, C, *S] -> [G, N * L, C/G * K]: a row for each output position, padding included."""
     x = F.pad(x, [p for pads in reversed(geometry.pads) for p in pads])
     for axis, (k, s, d) in enumerate(
         zip(geometry.kernel, geometry.stride, geometry.dilation, strict=True)
