@@ -35,7 +35,8 @@ class _NCConv:
     ) -> None:
         names = ('auto', *ops.available_backends())
         if backend not in names:
-            raise ValueError(f'{type(self).__name__}: backend is {backend!r}, wanted one of {names}')
+            layer = type(self).__name__
+            raise ValueError(f'{layer}: backend is {backend!r}, wanted one of {names}')
         super().__init__(*args, **kwargs)
         self.eps, self.center, self.scale = eps, center, scale
         self.affine, self.weight_standardize = affine, weight_standardize

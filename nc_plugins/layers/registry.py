@@ -7,7 +7,7 @@ import inspect
 from mmengine.registry import MODELS
 from torch import nn
 
-from .conv import _NCConv, NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d
+from .conv import NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d, _NCConv
 from .norm import NCAffine, PositionalNorm
 
 

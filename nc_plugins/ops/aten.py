@@ -4,8 +4,8 @@ The patch mean cancels against a kernel that sums to zero (the identity, docs/ma
 
     sum_i w[o,i] * (p[i] - mean(p)) = sum_i (w[o,i] - mean(w[o])) * p[i]
 
-so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map, made by
-statistics.py without im2col.
+so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map, which
+statistics.py makes without im2col.
 
 Such a kernel is blind to a constant, so each sample's own mean is taken off first, from the padding
 too. In exact arithmetic that changes nothing; in float32 it spares the convolution's sum from

@@ -1,4 +1,4 @@
-"""Every operator test runs on torch.empty filled with NaN: what is read before it is written shows."""
+"""Operator tests run on torch.empty filled with NaN, so that reading before writing shows."""
 
 import pytest
 import torch
