@@ -59,7 +59,7 @@ def write_digits(
         a set written with other parameters.
     Returns: True if written, False if ``dest`` already held this very set.
     Raises: ValueError for counts below 1 or a seed out of range; ImportError without
-        scikit-learn; FileExistsError, NotADirectoryError, PermissionError as ``write_once``.
+        scikit-learn; FileExistsError, NotADirectoryError, OSError as ``write_once`` does.
     Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998, CC BY 4.0),
         its test part, as in ``sklearn.datasets.load_digits``: 8x8 pixels, values 0..16. The same
         13 people wrote the digits of both splits, so held-out scores flatter.
@@ -107,7 +107,9 @@ def voc_palette() -> np.ndarray:
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
         for channel in range(3):
-            palette[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+            palette[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(
+                np.uint8
+            )
     return palette
 
 

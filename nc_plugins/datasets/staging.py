@@ -22,7 +22,7 @@ def write_once(
     Returns: True if written; False if ``dest`` already held the complete set of ``parameters``.
     Raises: FileExistsError if ``dest`` holds the set with other parameters or with files missing
         and ``force`` is off, or holds anything else (``force`` or not: foreign files stay);
-        NotADirectoryError or PermissionError if ``dest`` cannot be a folder.
+        NotADirectoryError or another OSError if ``dest`` cannot be written.
     """
     # Through a link, the folder behind it is replaced and not the link.
     dest = Path(os.path.realpath(dest))
@@ -38,10 +38,13 @@ def write_once(
                 f'cannot create {dest}: a part of its path is a file, wanted folders'
             ) from None
         except OSError as e:
-            raise PermissionError(f'cannot write in {dest.parent}: {e.strerror}') from None
+            raise type(e)(f'cannot write in {dest.parent}: {e.strerror}') from None
         facts = fill(stage)
         manifest = {'parameters': parameters, **facts, 'files': _count_files(stage)}
         (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+        if _holds(dest, parameters, force):  # someone else was faster
+            shutil.rmtree(stage)
+            return False
         _swap_in(stage, dest)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)

@@ -1,5 +1,5 @@
 """Hooks and metrics for mmengine's Runner; importing registers them."""
 
-from . import census
+from . import census, history, metrics, record
 
-__all__ = ['census']
+__all__ = ['census', 'history', 'metrics', 'record']

@@ -1,0 +1,66 @@
+# Two commands do all set-up from a bare clone: `make demo` and `make test`.
+# They need python3 (3.10 or newer) with venv, a C++ compiler (make test) and a package index.
+#
+# Each stamp in .venv/.stamps says that one step finished. It is touched last, so a run that was
+# interrupted is repaired by running make again.
+
+PYTHON3 ?= python3
+VENV    ?= .venv
+PYTHON  := $(VENV)/bin/python
+STAMPS  := $(VENV)/.stamps
+PYTEST_ARGS ?=
+
+# --no-compile: byte code is written at first import instead, only for what is imported, so Python
+# must be allowed to write it.
+INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test lint format clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMPS)/demo  ## train GroupNorm and NC on real digits, write work_dirs/demo/report.md (minutes)
+	$(PYTHON) tools/make_digits.py data/digits
+	$(PYTHON) tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py configs/classification/resnet18_nc_1xb2_digits.py --seeds 1 --out work_dirs/demo
+
+test: setup  ## run the tests (the first run compiles mmcv's operators, about 15 minutes once)
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+setup: $(STAMPS)/full $(STAMPS)/dev  ## install everything for development into .venv
+
+lint: $(STAMPS)/dev  ## check style with ruff
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: $(STAMPS)/dev  ## let ruff repair style
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+clean:  ## remove .venv and what builds and tools left; data/, work_dirs/ and built wheels stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+$(STAMPS)/venv: requirements/build.txt
+	@$(PYTHON3) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"nc_plugins needs Python 3.10 or newer, but $(PYTHON3) is {v}: run make PYTHON3=/path/to/python")'
+	$(PYTHON3) -m venv $(VENV)
+	$(INSTALL) -r requirements/build.txt
+	@mkdir -p $(STAMPS) && touch $@
+
+# mmcv's operators are not needed here, and compiling them is what takes long.
+$(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt setup.py tools/install_mmcv.py
+	$(INSTALL) -r requirements/demo.txt
+	$(PYTHON) tools/install_mmcv.py --no-build
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMPS)/full: $(STAMPS)/demo requirements/test.txt requirements/test-nodeps.txt
+	$(INSTALL) -r requirements/test.txt
+	$(INSTALL) --no-deps -r requirements/test-nodeps.txt
+	$(PYTHON) tools/install_mmcv.py
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/venv requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@

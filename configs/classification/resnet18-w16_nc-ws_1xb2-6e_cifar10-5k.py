@@ -1,0 +1,7 @@
+# Twin of resnet18-w16_gn_1xb2-6e_cifar10-5k.py:
+# NC convolutions with weight standardisation (the paper's WS+NC).
+#
+#     python tools/train.py configs/classification/resnet18-w16_nc-ws_1xb2-6e_cifar10-5k.py
+_base_ = './resnet18-w16_gn_1xb2-6e_cifar10-5k.py'
+
+model = dict(backbone=dict(conv_cfg=dict(type='NCWS'), norm_cfg=dict(_delete_=True, type='NC')))

@@ -1,0 +1,12 @@
+# Twin of resnet18_gn_1xb2-50e_cifar10.py: NC with SELU.
+#
+#     python tools/train.py configs/classification/resnet18_nc-selu_1xb2-50e_cifar10.py
+_base_ = './resnet18_gn_1xb2-50e_cifar10.py'
+
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(type='NC'),
+        norm_cfg=dict(_delete_=True, type='NC'),
+        act_cfg=dict(_delete_=True, type='SELU', inplace=True),
+    )
+)

@@ -1,0 +1,12 @@
+# Twin of resnet18_gn_1xb2_digits.py: NC with SELU.
+#
+#     python tools/train.py configs/classification/resnet18_nc-selu_1xb2_digits.py
+_base_ = './resnet18_gn_1xb2_digits.py'
+
+model = dict(
+    backbone=dict(
+        conv_cfg=dict(type='NC'),
+        norm_cfg=dict(_delete_=True, type='NC'),
+        act_cfg=dict(_delete_=True, type='SELU', inplace=True),
+    )
+)

@@ -1,0 +1,7 @@
+# Twin of resnet18_gn_1xb2_digits.py:
+# NC convolutions with weight standardisation (the paper's WS+NC).
+#
+#     python tools/train.py configs/classification/resnet18_nc-ws_1xb2_digits.py
+_base_ = './resnet18_gn_1xb2_digits.py'
+
+model = dict(backbone=dict(conv_cfg=dict(type='NCWS'), norm_cfg=dict(_delete_=True, type='NC')))

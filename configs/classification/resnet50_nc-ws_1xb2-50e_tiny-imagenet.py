@@ -1,0 +1,7 @@
+# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py:
+# NC convolutions with weight standardisation (the paper's WS+NC).
+#
+#     python tools/train.py configs/classification/resnet50_nc-ws_1xb2-50e_tiny-imagenet.py
+_base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'
+
+model = dict(backbone=dict(conv_cfg=dict(type='NCWS'), norm_cfg=dict(_delete_=True, type='NC')))

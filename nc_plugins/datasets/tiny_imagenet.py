@@ -1,0 +1,190 @@
+"""Put the downloaded Tiny ImageNet into plain class folders."""
+
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from nc_plugins.datasets.staging import write_once
+
+OFFICIAL = {'classes': 200, 'train': 100_000, 'val': 10_000}
+ANNOTATIONS = 'val/val_annotations.txt'
+PARAMETERS = {'set': 'Tiny ImageNet in class folders', 'version': 1}
+
+
+def convert_tiny_imagenet(
+    source, dest, *, force: bool = False, progress: Callable[[str], None] | None = None
+) -> dict[str, int] | None:
+    """Write ``dest/{train,val}/<wnid>/*.JPEG`` from the official archive, completely or not at all.
+
+    ``source`` is tiny-imagenet-200.zip or its extracted folder (train/<wnid>/images/*.JPEG,
+    val/images/*.JPEG, val/val_annotations.txt, wnids.txt). JPEG bytes are unchanged: read straight
+    out of the zip, or hard-linked from a folder (copied where the file system cannot link). The
+    labels of the official test part are not public; it is left out.
+
+    Returns: how many classes, train and val images were written; None if ``dest`` was complete.
+    Raises: ValueError, with the file's name, if ``source`` is damaged or not Tiny ImageNet;
+        FileNotFoundError if it is not there; for ``dest`` see ``write_once``.
+    Source: Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip.
+    """
+    say = progress or (lambda line: None)
+    counts: dict[str, int] = {}
+
+    def fill(root: Path) -> dict:
+        with _open(Path(source)) as archive:
+            wnids = _read_wnids(archive)
+            plans = {'train': _train_files(archive, wnids), 'val': _val_files(archive, wnids)}
+            counts['classes'] = len(wnids)
+            for split, files in plans.items():
+                _check_every_class(archive, split, wnids, files)
+            for split, files in plans.items():
+                for wnid in wnids:
+                    (root / split / wnid).mkdir(parents=True)
+                for done, (name, wnid) in enumerate(files.items(), 1):
+                    archive.put(name, root / split / wnid / PurePosixPath(name).name)
+                    if done % 10_000 == 0 and done < len(files):
+                        say(f'{split:5} {done:,} of {len(files):,} images')
+                counts[split] = len(files)
+                say(f'{split:5} {len(files):,} images of {len(wnids)} classes')
+        return counts
+
+    return counts if write_once(dest, PARAMETERS, fill, force=force) else None
+
+
+class _Folder:
+    """The extracted archive; names are relative to the folder that holds wnids.txt."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not (path / 'wnids.txt').is_file() and (path / 'tiny-imagenet-200').is_dir():
+            path = path / 'tiny-imagenet-200'
+        self.root = path
+
+    def names(self) -> Iterable[str]:
+        # train and val alone: the folder may hold anything else besides.
+        for top in ('train', 'val'):
+            for folder, _, files in os.walk(self.root / top):
+                for name in files:
+                    yield (Path(folder) / name).relative_to(self.root).as_posix()
+
+    def text(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+    def put(self, name: str, target: Path) -> None:
+        origin = os.path.realpath(self.root / name)
+        try:
+            os.link(origin, target)
+        except OSError:
+            shutil.copyfile(origin, target)
+
+
+class _Zip:
+    """The same out of the zip, nothing extracted on the way."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile):
+        self.path, self.archive = path, archive
+        roots = [n for n in archive.namelist() if PurePosixPath(n).name == 'wnids.txt']
+        self.prefix = min(roots, key=len)[: -len('wnids.txt')] if roots else ''
+
+    def names(self) -> Iterable[str]:
+        for name in self.archive.namelist():
+            if name.startswith(self.prefix) and not name.endswith('/'):
+                yield name[len(self.prefix) :]
+
+    def text(self, name: str) -> str:
+        return self._read(name).decode()
+
+    def put(self, name: str, target: Path) -> None:
+        target.write_bytes(self._read(name))
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self.archive.read(self.prefix + name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as e:
+            raise ValueError(
+                f'{self.path} is damaged at {self.prefix}{name} ({e}); download it again'
+            ) from None
+        except KeyError:
+            raise FileNotFoundError(name) from None
+
+
+@contextmanager
+def _open(path: Path):
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path} does not exist, wanted tiny-imagenet-200.zip or its folder'
+        )
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise ValueError(
+            f'{path} is not a complete zip file, wanted tiny-imagenet-200.zip; download it again'
+        ) from None
+    with archive:
+        yield _Zip(path, archive)
+
+
+def _read(archive, name: str) -> list[list[str]]:
+    try:
+        text = archive.text(name)
+    except FileNotFoundError:
+        raise ValueError(f'{archive.path} is not Tiny ImageNet: it has no {name}') from None
+    except UnicodeDecodeError:
+        raise ValueError(f'{name} in {archive.path} is not text') from None
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def _read_wnids(archive) -> list[str]:
+    wnids = [fields[0] for fields in _read(archive, 'wnids.txt')]
+    for wnid in wnids:  # it becomes a folder's name, so nothing like ../ may pass
+        if not re.fullmatch(r'n\d{8}', wnid):
+            raise ValueError(f'wnids.txt in {archive.path} lists {wnid!r}, wanted ids as n01443537')
+    if not wnids or len(set(wnids)) != len(wnids):
+        raise ValueError(f'wnids.txt in {archive.path} is empty or lists a class twice')
+    return sorted(wnids)
+
+
+def _images(archive, folder: str) -> list[str]:
+    return sorted(
+        n for n in archive.names() if n.startswith(folder + '/') and n.lower().endswith('.jpeg')
+    )
+
+
+def _train_files(archive, wnids: list[str]) -> dict[str, str]:
+    files = {name: name.split('/')[1] for name in _images(archive, 'train')}
+    strange = sorted(set(files.values()) - set(wnids))
+    if strange:
+        raise ValueError(f'{archive.path} has train/{strange[0]}, which wnids.txt does not list')
+    return files
+
+
+def _val_files(archive, wnids: list[str]) -> dict[str, str]:
+    labels = {}
+    for fields in _read(archive, ANNOTATIONS):
+        if len(fields) < 2 or fields[1] not in wnids:
+            raise ValueError(
+                f'{ANNOTATIONS} in {archive.path} has the line {" ".join(fields)!r}, '
+                'wanted an image and a class of wnids.txt'
+            )
+        labels[f'val/images/{fields[0]}'] = fields[1]
+    present = set(_images(archive, 'val'))
+    for name in sorted(labels.keys() ^ present):
+        raise ValueError(
+            f'{archive.path}: {name} '
+            + (f'has no line in {ANNOTATIONS}' if name in present else 'is missing')
+        )
+    return {name: labels[name] for name in sorted(labels)}
+
+
+def _check_every_class(archive, split: str, wnids: list[str], files: dict[str, str]) -> None:
+    empty = sorted(set(wnids) - set(files.values()))
+    if empty:
+        more = f' and {len(empty) - 1} more' if len(empty) > 1 else ''
+        raise ValueError(f'{archive.path} has no {split} images of class {empty[0]}{more}')

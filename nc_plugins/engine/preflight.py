@@ -1,0 +1,144 @@
+"""What can be found missing before anything is built or written: packages, data, checkpoints."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, init_default_scope
+
+from .usage import UsageError, did_you_mean, one_line
+
+# default_scope -> what installs it, and whether it needs mmcv's compiled operators
+PACKAGES = {
+    'mmpretrain': ('onedl-mmpretrain', False),
+    'mmdet': ('onedl-mmdetection', True),
+    'mmseg': ('onedl-mmsegmentation', True),
+}
+
+
+def enter_scope(cfg) -> None:
+    """Make the config's ``default_scope`` current, after checking that it can work here."""
+    scope = cfg.get('default_scope') or 'mmengine'
+    pip_name, needs_ops = PACKAGES.get(scope, (None, False))
+    if find_spec(scope) is None:
+        if pip_name is None:
+            raise UsageError(
+                f"default_scope '{scope}' is not an installed package"
+                + did_you_mean(scope, [*PACKAGES, 'mmengine', 'nc_plugins'])
+            )
+        raise UsageError(
+            f'the config needs {scope}, which is not installed: pip install {pip_name}'
+        )
+    if needs_ops:
+        try:
+            importlib.import_module('mmcv._ext')
+        except ImportError as e:
+            raise UsageError(
+                f"{scope} needs mmcv's compiled operators and this mmcv has none that load "
+                f'({one_line(e)}): run `python tools/install_mmcv.py`, which builds them against '
+                'the installed torch'
+            ) from e
+    try:
+        importlib.import_module(scope)
+    except (ImportError, AssertionError) as e:
+        raise UsageError(f'{scope} is installed but does not import: {one_line(e)}') from e
+    init_default_scope(scope)
+
+
+def check_data(cfg, loaders: Iterable[str]) -> None:
+    """Raise UsageError if a folder or file that ``loaders`` read is missing.
+
+    Datasets that download themselves are left to do so. Call ``enter_scope`` first.
+    """
+    class_folders: dict[Path, set[str]] = {}
+    for loader in loaders:
+        for dataset in _leaves((cfg.get(loader) or {}).get('dataset')):
+            cls = _dataset_class(dataset)
+            for path in _paths(dataset, cls):
+                if '://' not in str(path) and not path.expanduser().exists():
+                    raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
+            if cls is not None and cls.__name__ == 'CustomDataset' and not dataset.get('ann_file'):
+                folder = _joined(dataset, _prefixes(dataset).get('img_path', ''))
+                class_folders[folder] = {p.name for p in folder.iterdir() if p.is_dir()}
+        for metric in _listed(cfg.get(loader.replace('dataloader', 'evaluator'))):
+            path = metric.get('ann_file')  # of mmdet's COCO metrics
+            if isinstance(path, str) and '://' not in path and not Path(path).exists():
+                raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
+    _check_same_classes(class_folders, cfg)
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Raise UsageError for a local checkpoint that is no file; a URL is left to mmengine."""
+    if path is not None and '://' not in path and not Path(path).expanduser().is_file():
+        what = 'a folder' if Path(path).is_dir() else 'not there'
+        raise UsageError(f'checkpoint {path} is {what}, a file is wanted')
+
+
+def _check_same_classes(folders: dict[Path, set[str]], cfg) -> None:
+    """Labels are positions in the sorted folder names: two splits must have the same names."""
+    pairs = list(folders.items())
+    for path, names in pairs:
+        first_path, first_names = pairs[0]
+        if not names or names != first_names:
+            raise UsageError(
+                f'{path} has {len(names)} class folders and {first_path} has {len(first_names)}, '
+                f'the same ones are wanted{_remedy(cfg)}'
+            )
+
+
+def _leaves(dataset) -> Iterator[dict]:
+    """The datasets that read files, inside of RepeatDataset, ConcatDataset and their like."""
+    for item in _listed(dataset):
+        if not isinstance(item, dict):
+            continue
+        inner = [*_listed(item.get('dataset')), *_listed(item.get('datasets'))]
+        if inner:
+            yield from _leaves(inner)
+        else:
+            yield item
+
+
+def _dataset_class(dataset: dict) -> type | None:
+    name = dataset.get('type')
+    if isinstance(name, str):
+        with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:
+            name = registry.get(name)
+    return name if inspect.isclass(name) else None  # an unknown type fails when it is built
+
+
+def _paths(dataset: dict, cls: type | None) -> Iterator[Path]:
+    if cls is not None and 'download' in (known := inspect.signature(cls.__init__).parameters):
+        default = known['download'].default
+        if dataset.get('download', default):
+            return
+    if dataset.get('data_root'):
+        yield Path(dataset['data_root'])
+    # A class with another rule for joining its paths is left to check them itself.
+    if cls is None or getattr(cls, '_join_prefix', None) is not BaseDataset._join_prefix:
+        return
+    for part in (dataset.get('ann_file'), *_prefixes(dataset).values()):
+        if isinstance(part, str) and part:
+            yield _joined(dataset, part)
+
+
+def _prefixes(dataset: dict) -> dict:
+    prefix = dataset.get('data_prefix') or {}
+    return {'img_path': prefix} if isinstance(prefix, str) else prefix
+
+
+def _joined(dataset: dict, part: str) -> Path:
+    return Path(part) if '://' in part else Path(dataset.get('data_root') or '', part)
+
+
+def _listed(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def _remedy(cfg) -> str:
+    command = cfg.get('data_command')
+    return f'; make it with `{command}`' if command else ''

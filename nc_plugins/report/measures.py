@@ -1,0 +1,65 @@
+"""Which numbers of a validation matter, what they are called, and how many digits they carry."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .runs import Run
+
+VAL_LOSS = 'val/loss'
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric key with its name in words (unit included) and its decimals in tables."""
+
+    key: str
+    label: str
+    decimals: int = 3
+    lower_is_better: bool = False
+
+    def show(self, value: float | None, sign: bool = False) -> str:
+        if value is None:
+            return '-'
+        if not math.isfinite(value):
+            return str(value)
+        return f'{value:{"+" if sign else ""}.{self.decimals}f}'
+
+
+# In the order of importance. mmdetection gives fractions, mmpretrain and mmsegmentation percent.
+KNOWN = (
+    Measure('accuracy/top1', 'top-1 accuracy (%)', 2),
+    Measure('coco/bbox_mAP', 'box mAP (0-1)', 3),
+    Measure('coco/segm_mAP', 'mask mAP (0-1)', 3),
+    Measure('mIoU', 'mean IoU (%)', 2),
+    Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
+)
+_LOWER = re.compile(r'(^|[/_])(loss|error|err|fid|kid|mae|mse|rmse|l1|l2|nll|perplexity)(_|$)', re.I)
+
+
+def measure(key: str) -> Measure:
+    """The known measure of that name, or one with the key for a label."""
+    for known in KNOWN:
+        if known.key == key:
+            return known
+    return Measure(key, key, 4, lower_is_better=bool(_LOWER.search(key)))
+
+
+def metric_keys(runs: Iterable[Run]) -> list[str]:
+    """Every metric any validation of ``runs`` gave: known ones first, then as they appeared."""
+    seen = dict.fromkeys(key for run in runs for _, metrics in run.validations for key in metrics)
+    known = [known.key for known in KNOWN if known.key in seen]
+    return known + [key for key in seen if key not in known]
+
+
+def quality_measures(runs: Iterable[Run], at_most: int = 2) -> list[Measure]:
+    """The measures a comparison is about, validation loss aside.
+
+    The known ones that the runs have; if they have none, the first of the others.
+    """
+    keys = [key for key in metric_keys(runs) if key != VAL_LOSS]
+    known = [key for key in keys if any(key == k.key for k in KNOWN)]
+    return [measure(key) for key in (known or keys)[:at_most]]

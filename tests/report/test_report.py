@@ -1,0 +1,236 @@
+import csv
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nc_plugins.report as report
+from nc_plugins.report.runs import Run
+from nc_plugins.report.verdict import caveats, verdicts
+
+RECORD = {
+    'images_per_second': 100.0,
+    'peak_memory_mb': 512.4,
+    'memory_kind': 'process peak RSS',
+    'device': 'CPU x',
+    'threads': 2,
+    'torch': '2.11.0',
+    'commit': 'c0ffee',
+    'utc_start': '2025-01-01T00:00:00+00:00',
+    'utc_end': '2025-01-01T00:10:00+00:00',
+    'census': {'NC': 20, 'conv': 0, 'NCAffine': 20},
+}
+
+
+def run(config, seed, top1, loss=0.5, val_loss=(1.0, 0.8), status='finished', **record):
+    """Two epochs; ``top1`` is the accuracy after the second."""
+    validations = [
+        (1, {'accuracy/top1': top1 - 10, 'val/loss': val_loss[0]}),
+        (2, {'accuracy/top1': top1, 'val/loss': val_loss[1]}),
+    ]
+    return Run(
+        config,
+        seed,
+        Path('runs') / config / str(seed),
+        status=status,
+        why='',
+        max_x=2,
+        train=[(1, 2.0), (2, loss)],
+        validations=validations,
+        record={**RECORD, **record},
+        command=f'python tools/train.py {config}',
+    )
+
+
+def missing(config, seed, why='exit code 1'):
+    return Run(config, seed, Path('nowhere'), why=why, max_x=2, train=[(1, 2.0)])
+
+
+def column(table, name):
+    header, rows = table
+    return [row[header.index(name)] for row in rows]
+
+
+GN, NC = 'configs/gn.py', 'configs/nc.py'
+
+
+def test_means_and_sample_deviations():
+    # By hand: 40, 42, 47 has mean 43 and sum of squares 9 + 1 + 16 = 26, so sqrt(26 / 2) = 3.61.
+    runs = [run(GN, 0, 40.0), run(GN, 1, 42.0), run(GN, 2, 47.0), run(NC, 0, 45.5)]
+    table = report.comparison_table(report.summarize(runs))
+    assert column(table, 'config') == ['gn', 'nc']
+    assert column(table, 'seeds') == ['3', '1']
+    assert column(table, 'top-1 accuracy (%)') == ['43.00 ± 3.61', '45.50 ± -']
+    assert column(table, 'Δ top-1 accuracy (%)') == ['baseline', '+2.50']
+    assert column(table, 'final training loss') == ['0.500 ± 0.000', '0.500 ± -']
+    assert column(table, 'validation loss, last') == ['0.800 ± 0.000', '0.800 ± -']
+    assert column(table, 'images/s') == ['100.0 ± 0.0', '100.0 ± -']
+    assert column(table, 'peak memory (MiB)') == ['512', '512']
+
+
+def test_best_is_the_best_validation_of_each_run():
+    runs = [run(GN, 0, 40.0, val_loss=(0.6, 0.9)), run(GN, 1, 40.0, val_loss=(0.8, 0.7))]
+    table = report.comparison_table(report.summarize(runs))
+    assert column(table, 'validation loss, last') == ['0.800 ± 0.141']
+    assert column(table, 'validation loss, best') == ['0.650 ± 0.071']
+
+
+def test_missing_runs_are_shown_everywhere(tmp_path):
+    runs = [run(GN, 0, 40.0), missing(GN, 1), missing(NC, 0), missing(NC, 1, 'never started')]
+    summaries = report.summarize(runs)
+    table = report.comparison_table(summaries)
+    assert column(table, 'seeds') == ['1 of 2 (1 missing)', '0 of 2 (2 missing)']
+    assert column(table, 'top-1 accuracy (%)') == ['40.00 ± -', 'missing']
+    assert column(report.seeds_table(summaries), 'status') == [
+        'finished',
+        'missing: exit code 1',
+        'missing: exit code 1',
+        'missing: never started',
+    ]
+    assert verdicts(summaries) == ['nc has no finished run: nothing to say about it.']
+    said = caveats(summaries)
+    assert 'gn: seed 1 missing; its means are over the other seeds only.' in said
+    assert 'nc: seeds 0, 1 missing, all there are.' in said
+    rows = list(csv.DictReader(io.StringIO(report.results_csv(runs))))
+    assert [row['status'] for row in rows] == ['finished', 'missing', 'missing', 'missing']
+    assert [row['accuracy/top1'] for row in rows] == ['40.0', '', '', '']
+    assert report.write_report(tmp_path, runs).exists()
+
+
+def test_a_missing_baseline_gives_no_difference():
+    summaries = report.summarize([missing(GN, 0), run(NC, 0, 45.0)])
+    assert column(report.comparison_table(summaries), 'Δ top-1 accuracy (%)') == ['missing', '-']
+    assert verdicts(summaries) == [
+        'gn, the baseline, has no finished run: nothing to compare with.'
+    ]
+
+
+def test_a_diverged_run_is_named_and_never_averaged_away():
+    bad = run(NC, 1, 10.0, loss=math.nan, val_loss=(1.0, math.nan), status='diverged')
+    summaries = report.summarize([run(GN, 0, 40.0), run(NC, 0, 50.0), bad])
+    table = report.comparison_table(summaries)
+    assert column(table, 'seeds') == ['1', '2, 1 diverged']
+    assert column(table, 'final training loss') == ['0.500 ± -', 'nan ± nan']
+    assert column(table, 'top-1 accuracy (%)') == ['40.00 ± -', '30.00 ± 28.28']
+    assert any('nc: seed 1 diverged' in line for line in caveats(summaries))
+    assert any('no finite mean' in line for line in verdicts(summaries))
+
+
+@pytest.mark.parametrize(
+    ('top1', 'words'),
+    [
+        # GN is 40, 42 (std 1.41), NC top1 and top1 + 2.
+        ((41.0, 43.0), ['1.00 higher (better)', 'within one spread over seeds (1.41, n = 2']),
+        ((46.0, 48.0), ['6.00 higher (better)', '4.2 times the larger spread (1.41']),
+        ((30.0, 32.0), ['10.00 lower (worse)', '7.1 times']),
+        ((40.0, 42.0), ['agree to the digits shown.']),
+        ((60.0,), ['19.00 higher', 'a single seed, so nothing is known about the spread']),
+    ],
+)
+def test_the_reading_sets_differences_beside_the_spread(top1, words):
+    runs = [run(GN, 0, 40.0), run(GN, 1, 42.0), *(run(NC, i, t) for i, t in enumerate(top1))]
+    accuracy, val_loss = verdicts(report.summarize(runs))
+    assert all(word in accuracy for word in words), accuracy
+    assert val_loss.startswith('validation loss (nats): nc and gn agree')
+
+
+def test_lower_is_better_for_losses():
+    low = [run(NC, seed, 40.0, val_loss=(1.0, 0.2)) for seed in (0, 1)]
+    sentences = verdicts(report.summarize([run(GN, 0, 40.0), run(GN, 1, 40.0), *low]))
+    assert '0.600 lower (better)' in sentences[1]
+    assert 'Every seed gave the same value (n = 2 and 2)' in sentences[1]
+
+
+def test_unequal_conditions_are_caveats():
+    runs = [run(GN, 0, 40.0), run(NC, 0, 41.0, device='H', threads=1, commit='bad+dirty')]
+    said = '\n'.join(caveats(report.summarize(runs), jobs=2))
+    assert 'different devices' in said
+    assert 'CPU x, H' in said
+    assert 'CPU threads' in said
+    assert 'commits of nc_plugins (c0ffee, bad+dirty)' in said
+    assert 'uncommitted changes' in said
+    assert 'Up to 2 runs shared the machine' in said
+    assert 'torch versions' not in said
+    assert caveats(report.summarize([run(GN, 0, 40.0)])) == []
+
+
+def test_the_page_holds_what_a_reader_needs(tmp_path):
+    config = tmp_path / 'configs' / 'gn.py'
+    runs = [run(str(config), 0, 40.0), run(str(config), 1, 43.0), run(NC, 0, 45.0)]
+    page = report.write_report(tmp_path / 'out', runs, 'python tools/compare.py a b', 'My title')
+    text = page.read_text()
+    for words in (
+        '# My title',
+        'seeds 0, 1. Baseline: gn.',
+        '| gn | 2 | 41.50 ± 2.12 |',
+        '![Training loss, validation loss and quality](curves.png)',
+        '```\npython tools/compare.py a b\n```',
+        'device CPU x; processes None; CPU threads 2',
+        'commit c0ffee',
+        '[gn](../configs/gn.py): 20 NC, 20 NCAffine',
+        'trained 2025-01-01T00:00:00+00:00 to 2025-01-01T00:10:00+00:00',
+    ):
+        assert words in text
+    assert (tmp_path / 'out' / 'curves.png').read_bytes().startswith(b'\x89PNG')
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        'curves.png',
+        'report.md',
+        'results.csv',
+    ]
+
+
+def test_other_tasks_get_their_own_columns(tmp_path):
+    def detector(config, box, mask):
+        metrics = {'coco/bbox_mAP_50': 0.5, 'coco/segm_mAP': mask, 'coco/bbox_mAP': box}
+        found = run(config, 0, 0.0)
+        found.validations = [(1000, metrics)]
+        found.by_epoch = False
+        return found
+
+    runs = [detector(GN, 0.402, 0.364), detector(NC, 0.398, 0.371)]
+    table = report.comparison_table(report.summarize(runs))
+    assert column(table, 'box mAP (0-1)') == ['0.402 ± -', '0.398 ± -']
+    assert column(table, 'Δ mask mAP (0-1)') == ['baseline', '+0.007']
+    assert 'validation loss, last' not in table[0]
+    assert 'coco/bbox_mAP_50 (best)' in report.results_csv(runs)
+    assert report.write_report(tmp_path, runs).exists()
+
+
+def test_no_run_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match='at least one run, got none'):
+        report.write_report(tmp_path / 'out', [])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_plain_table_is_aligned():
+    text = report.plain((['config', 'x'], [['a', '1.00'], ['longer', '-']]))
+    assert text.splitlines() == ['config     x', '------  ----', 'a       1.00', 'longer     -']
+
+
+def test_a_table_too_wide_for_the_terminal_is_turned():
+    table = (['config', 'accuracy', 'loss'], [['a', '1.00', '2'], ['b', '3.00', '4']])
+    assert report.plain(table, width=22) == report.plain(table)
+    assert report.plain(table, width=19).splitlines() == [
+        'config       a     b',
+        '--------  ----  ----',
+        'accuracy  1.00  3.00',
+        'loss         2     4',
+    ]
+
+
+def test_markdown_escapes_bars():
+    assert report.markdown((['a'], [['x|y']])).splitlines() == ['| a |', '| :-- |', r'| x\|y |']
+
+
+def test_the_room_stands_alone():
+    """Loaded by itself, as tools/compare.py does, it brings neither torch nor OpenMMLab."""
+    room = Path(report.__file__).parent
+    code = (
+        f'import sys; sys.path.insert(0, {str(room.parent)!r}); import report; '
+        "print([m for m in ('torch', 'mmengine', 'nc_plugins') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, '[]\n'), done.stderr

@@ -1,0 +1,199 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPARE = ROOT / 'tools' / 'compare.py'
+FAKE = Path(__file__).with_name('fake_train.py')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'base.py').write_text('lr = 0.1\n')
+    for name in ('gn', 'nc'):
+        (tmp_path / f'{name}.py').write_text(f"_base_ = './base.py'\nnorm = '{name}'\n")
+    return tmp_path
+
+
+def command(*args):
+    return [sys.executable, str(COMPARE), *args, '--train-script', str(FAKE)]
+
+
+def compare(folder, *args):
+    return subprocess.run(
+        command(*args), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def rows(folder):
+    with (folder / 'out' / 'results.csv').open() as file:
+        return list(csv.DictReader(file))
+
+
+def lines(text, words):
+    return [line for line in text.splitlines() if words in line]
+
+
+def test_runs_reports_and_reuses(folder):
+    first = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', '--title', 'Two')
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert '[4/4] nc seed 1, epoch 2/3: loss 1.0000, top-1 accuracy (%) 53.00' in first.stdout
+    assert first.stdout.rstrip().endswith('report: out/report.md')
+    page = (folder / 'out' / 'report.md').read_text()
+    # Accuracies of the stub: 43 and 44 for gn, 53 and 54 for nc.
+    assert '| nc | 2 | 53.50 ± 0.71 |' in page
+    assert page.startswith('# Two\n')
+    assert '--seeds 2 --out out --title Two' in page
+    assert (folder / 'out' / 'curves.png').stat().st_size > 10_000
+    kept = rows(folder)
+    assert [(r['config'], r['seed'], r['status']) for r in kept] == [
+        ('gn.py', '0', 'finished'),
+        ('gn.py', '1', 'finished'),
+        ('nc.py', '0', 'finished'),
+        ('nc.py', '1', 'finished'),
+    ]
+    assert f'python {FAKE} nc.py --work-dir out/runs/nc/seed1 ' in kept[3]['command']
+    assert [r['accuracy/top1'] for r in kept] == ['43', '44', '53', '54']
+
+    # A third seed is new, the others stay; a config edited through its base is run again.
+    (folder / 'nc.py').write_text("_base_ = './other.py'\nnorm = 'nc'\n")
+    (folder / 'other.py').write_text('lr = 0.2\n')
+    second = compare(folder, 'gn.py', 'nc.py', '--seeds', '3', '--out', 'out')
+    assert second.returncode == 0, second.stdout + second.stderr
+    reused = lines(second.stdout, 'reusing the finished run')
+    assert [line.split(':')[0] for line in reused] == ['[1/6] gn seed 0', '[2/6] gn seed 1']
+    assert len(lines(second.stdout, 'to run (never started)')) == 2
+    stale = lines(second.stdout, 'has another config or options')
+    assert [line.split(':')[0] for line in stale] == ['[4/6] nc seed 0', '[5/6] nc seed 1']
+    assert len(rows(folder)) == 6
+    # Nothing is deleted.
+    assert len(list((folder / 'out/runs/nc').glob('seed0.old-*/record.json'))) == 1
+
+    (folder / 'base.py').write_text('lr = 0.3\n')
+    third = compare(folder, 'gn.py', 'nc.py', '--out', 'out')
+    assert len(lines(third.stdout, '[1/2] gn seed 0: to run (the finished run')) == 1
+    assert len(lines(third.stdout, '[2/2] nc seed 0: reusing')) == 1
+
+
+def test_one_failure_is_missing_and_the_others_go_on(folder):
+    failing = ('--cfg-options', 'fake.fail_seed=1')
+    done = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
+    assert done.returncode == 1
+    assert 'missing: gn seed 1, nc seed 1' in done.stderr
+    assert len(lines(done.stdout, 'FAILED, exit code 1, unfinished')) == 2
+    assert '    RuntimeError: the fake training was told to fail' in done.stdout
+    page = (folder / 'out' / 'report.md').read_text()
+    assert '| gn | 1 of 2 (1 missing) | 43.00 ± - |' in page
+    assert '| gn | 1 | missing: exit code 1, unfinished, last seen at epoch 1/3 |' in page
+    assert [r['status'] for r in rows(folder)] == ['finished', 'missing', 'finished', 'missing']
+
+    # The same call again tries the missing ones alone.
+    again = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
+    assert again.returncode == 1
+    assert len(lines(again.stdout, 'reusing')) == 2
+    assert len(lines(again.stdout, 'to run (unfinished, last seen at epoch 1/3)')) == 2
+
+
+def test_success_without_a_record_is_missing(folder):
+    done = compare(folder, 'gn.py', '--out', 'out', '--cfg-options', 'fake.silent=1')
+    assert done.returncode == 1
+    assert 'has the config the hook RunRecordHook?' in done.stdout
+    assert '| gn | 0 of 1 (1 missing) | missing |' in (folder / 'out/report.md').read_text()
+
+
+def test_jobs_share_the_processor(folder):
+    start = time.monotonic()
+    options = ('--cfg-options', 'fake.sleep=1')
+    done = compare(folder, 'gn.py', 'nc.py', '--out', 'out', '--jobs', '2', *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    started, ended = (done.stdout.index(words) for words in ('nc seed 0: starting', 'finished in'))
+    assert started < ended, f'one after the other, {time.monotonic() - start:.0f} s'
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    assert [r['threads'] for r in rows(folder)] == [str(max(1, cores // 2))] * 2
+    assert 'Up to 2 runs shared the machine' in (folder / 'out/report.md').read_text()
+
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
+    options = ('--cfg-options', 'fake.sleep=20')
+    assert compare(folder, 'gn.py', '--out', 'out').returncode == 0
+    # The finished run above has other options; it must not appear as a result of these.
+    process = subprocess.Popen(
+        command('nc.py', 'gn.py', '--out', 'out', *options),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background job of a script has SIGINT ignored, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        log = folder / 'out/runs/nc/seed0/output.log'
+        deadline = time.monotonic() + 60
+        while not (log.exists() and '\n' in log.read_text()):
+            assert time.monotonic() < deadline, 'the training did not start'
+            time.sleep(0.1)
+        process.send_signal(how)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, out + err
+    assert 'interrupted: trainings ended' in out
+    assert [r['status'] for r in rows(folder)] == ['missing', 'missing']
+    training = int(log.read_text().split()[-1])
+    with pytest.raises(ProcessLookupError):
+        os.kill(training, 0)
+    # A training that is ended leaves its folder; the one never begun is as it was.
+    assert (folder / 'out/runs/gn/seed0/record.json').exists()
+
+
+def test_two_at_once_in_one_folder_are_refused(folder):
+    import fcntl
+
+    (folder / 'out').mkdir()
+    with (folder / 'out' / '.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = compare(folder, 'gn.py', '--out', 'out')
+    assert (done.returncode, done.stderr) == (2, 'error: another compare.py is at work in out.\n')
+    assert not (folder / 'out' / 'runs').exists()
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['gn.py', 'none.py'], 'there is no config file none.py.'),
+        (['gn.py', 'sub/gn.py'], 'gn.py and sub/gn.py have the same file name'),
+        (['gn.py', 'gn.py'], 'gn.py and gn.py have the same file name'),
+        (['gn.py', '--seeds', '0'], '--seeds wants an integer of at least 1, got 0.'),
+        (['gn.py', '--jobs', '-1'], '--jobs wants an integer of at least 1, got -1.'),
+        (['gn.py', '--cfg-options', 'lr'], "--cfg-options wants KEY=VALUE, got 'lr'."),
+        (['gn.py', '--cfg-options', 'randomness.seed=3'], 'cannot set randomness.seed'),
+        (['gn.py', '--cfg-options', 'work_dir=x'], 'cannot set work_dir'),
+        (['broken.py'], 'cannot read broken.py: '),
+        (['no_base.py'], 'cannot read no_base.py: '),
+    ],
+)
+def test_a_wrong_command_line_writes_nothing(folder, args, message):
+    (folder / 'sub').mkdir()
+    (folder / 'sub' / 'gn.py').write_text('lr = 1\n')
+    (folder / 'broken.py').write_text('lr = (\n')
+    (folder / 'no_base.py').write_text("_base_ = './nowhere.py'\n")
+    done = compare(folder, *args, '--out', 'out')
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith('error: ')
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (folder / 'out').exists()
+
+
+def test_out_must_be_a_folder(folder):
+    (folder / 'out').write_text('mine')
+    done = compare(folder, 'gn.py', '--out', 'out')
+    assert (done.returncode, done.stderr) == (2, 'error: --out wants a folder, got the file out.\n')
+    assert (folder / 'out').read_text() == 'mine'

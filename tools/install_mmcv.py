@@ -1,0 +1,158 @@
+"""Install mmcv into the Python that runs this file.
+
+    python tools/install_mmcv.py             with its compiled operators (about 15 minutes, once)
+    python tools/install_mmcv.py --no-build  with operators if built before, else without (seconds)
+
+mmcv ships as source. Its operators are compiled against the torch at hand, yet the wheel's name
+does not say which torch that was, so a wheel of the wrong kind installs silently and fails only
+when an operator is called. Wheels therefore live in a folder of their own, keyed by torch, Python
+and CUDA, pip's cache is never used, and an operator is called before anything is believed.
+The folder is $NC_WHEELS, or nc_plugins/wheels in the user's cache folder.
+"""
+
+import argparse
+import fcntl
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+NAME, VERSION = 'onedl-mmcv', '2.3.6'
+REQUIREMENT = f'{NAME}=={VERSION}'
+PYTHON_TAG = f'cp{sys.version_info.major}{sys.version_info.minor}'
+PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
+
+CALL_NMS = """
+import torch
+from mmcv.ops import nms
+boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 20., 29., 29.]])
+_, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
+assert kept.tolist() == [0, 2], kept
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--no-build', action='store_true', help='never compile')
+    args = parser.parse_args()
+
+    folder = wheel_folder()
+    wheel = find_wheel(folder)
+    if wheel is None and args.no_build:
+        print(f'mmcv {VERSION} without operators: enough for classification.', flush=True)
+        # In its isolated build environment pip has no torch, so mmcv compiles nothing.
+        install(REQUIREMENT)
+        return
+    if wheel is None:
+        wheel = build_wheel(folder)
+    print(f'mmcv {VERSION} with operators from {wheel}', flush=True)
+    install(str(wheel))
+    if not operators_work():
+        sys.exit(f'mmcv.ops.nms fails with the wheel {wheel}: delete that file and run this again')
+
+
+def wheel_folder() -> Path:
+    """The folder for wheels that fit this torch, this Python and this kind of machine."""
+    try:
+        torch_version = importlib.metadata.version('torch')
+    except importlib.metadata.PackageNotFoundError:
+        sys.exit(f'no torch for {sys.executable}: install requirements/demo.txt first')
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    root = Path(os.environ.get('NC_WHEELS') or cache / 'nc_plugins' / 'wheels')
+    cuda = '-cuda' if can_compile_cuda() else ''
+    return root.absolute() / f'torch{torch_version}-{PYTHON_TAG}{cuda}'
+
+
+def can_compile_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available() and shutil.which('nvcc') is not None
+
+
+def find_wheel(folder: Path) -> Path | None:
+    # The Python tag in the pattern leaves out py3-none-any, the wheel without operators.
+    stem = f'{NAME.replace("-", "_")}-{VERSION}-{PYTHON_TAG}-{PYTHON_TAG}-'
+    wheels = sorted(folder.glob(f'{stem}*{os.uname().machine}.whl'))
+    return wheels[0] if wheels else None
+
+
+def build_wheel(folder: Path) -> Path:
+    """Compile in a temporary folder and move the wheel into place once it has proved itself."""
+    require_compiler()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / '.lock', 'w') as lock:
+        # Two clones may build at once: the second waits here and then finds the wheel.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wheel = find_wheel(folder)
+        if wheel is not None:
+            return wheel
+        for leftover in folder.glob('.build-*'):
+            shutil.rmtree(leftover)
+        with tempfile.TemporaryDirectory(dir=folder, prefix='.build-') as temporary:
+            built = compile_wheel(Path(temporary))
+            wheel = folder / built.name
+            os.replace(built, wheel)
+        return wheel
+
+
+def compile_wheel(folder: Path) -> Path:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    env = dict(os.environ, MMCV_WITH_OPS='1')
+    env.setdefault('MAX_JOBS', str(cores))
+    # torch looks for ninja on the PATH, and a virtual environment need not be activated.
+    env['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{env.get("PATH", os.defpath)}'
+    if not can_compile_cuda():
+        env['CUDA_VISIBLE_DEVICES'] = ''  # a GPU without nvcc: mmcv would start and then fail
+    print(
+        f"Compiling mmcv's operators with {env['MAX_JOBS']} jobs: about 15 minutes on two cores, "
+        f'once for this torch and Python. The wheel will be kept in {folder.parent}',
+        flush=True,
+    )
+    start = time.monotonic()
+    options = ('--no-build-isolation', '--no-cache-dir', '--no-deps', '--wheel-dir', folder)
+    if subprocess.run([*PIP, 'wheel', *options, REQUIREMENT], env=env).returncode:
+        sys.exit(f'{REQUIREMENT} did not compile: the reason is in the output above')
+    wheel = find_wheel(folder)
+    if wheel is None:
+        sys.exit(f'{REQUIREMENT} was built without operators: is torch importable?')
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / 'trial')
+    if not operators_work(folder / 'trial'):
+        sys.exit(f'{wheel.name} was built, but mmcv.ops.nms fails: it is not kept')
+    print(f'Compiled in {(time.monotonic() - start) / 60:.0f} minutes.', flush=True)
+    return wheel
+
+
+def require_compiler() -> None:
+    compilers = (os.environ.get('CXX') or 'c++', 'g++', 'clang++')
+    if not any(shutil.which(name.split()[0]) for name in compilers):
+        sys.exit("mmcv's operators need a C++ compiler: install g++ or clang, or set CXX")
+    header = Path(sysconfig.get_path('include')) / 'Python.h'
+    if not header.exists():
+        sys.exit(f'{header} is missing: install the development package of this Python')
+
+
+def install(what: str) -> None:
+    options = ('--force-reinstall', '--no-deps', '--no-cache-dir', '--no-compile')
+    if subprocess.run([*PIP, 'install', *options, what]).returncode:
+        sys.exit(f'pip could not install {what}: the reason is in the output above')
+
+
+def operators_work(package_folder: Path | None = None) -> bool:
+    """Call mmcv.ops.nms in a fresh process, on the mmcv in ``package_folder`` if one is given."""
+    env = dict(os.environ)
+    if package_folder is not None:
+        env['PYTHONPATH'] = str(package_folder)
+    return subprocess.run([sys.executable, '-c', CALL_NMS], env=env).returncode == 0
+
+
+if __name__ == '__main__':
+    main()
