@@ -42,7 +42,8 @@ class RunRecordHook(Hook):
     CUDA memory held by tensors during training (``memory_kind`` 'cuda allocated'), or on the CPU
     the largest resident size of the process, Python and libraries included ('process peak RSS').
     ``train_seconds`` counts the training iterations, ``total_seconds`` all from the start of the
-    training to its end. After a resume the history goes on, but speed, memory and seconds
+    training to its end; ``load`` is the system's load average over its last minute, to tell from
+    ``cores`` whether the speed was disturbed. After a resume the history goes on, but speed, memory and seconds
     are those of the last process alone.
 
     Args:
@@ -168,6 +169,8 @@ class RunRecordHook(Hook):
             'device': _device_name(self._device),
             'world_size': runner.world_size,
             'threads': torch.get_num_threads(),
+            'cores': os.cpu_count(),
+            'load': os.getloadavg()[0],
             'torch': torch.__version__,
             'nc_plugins': __version__,
             'commit': _commit(),

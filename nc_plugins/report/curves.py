@@ -28,9 +28,7 @@ def curves_png(summaries: Sequence[Summary], title: str = '') -> bytes:
     a thin dotted line of its own; a cross marks the last finite value of a diverged run.
     """
     runs = [run for summary in summaries for run in summary.runs]
-    panels: list[tuple[str, Callable[[Run], Points]]] = [
-        ('training loss', lambda run: run.train)
-    ]
+    panels: list[tuple[str, Callable[[Run], Points]]] = [('training loss', lambda run: run.train)]
     if has_val_loss(summaries):
         panels.append((measure(VAL_LOSS).label, lambda run: run.series(VAL_LOSS)))
     for quality in quality_measures(runs):
@@ -77,7 +75,10 @@ def _draw(ax, summary: Summary, points: Callable[[Run], Points], colour: str, st
     marker = 'o' if len(xs) < 25 else ''
     ax.plot(xs, means, style, color=colour, label=label, marker=marker, markersize=3, linewidth=1.6)
     if len(summary.done) > 1:
-        low, high = [min(values[x]) for x in xs], [max(values[x]) for x in xs]
+        # min() and max() may pass over a NaN; the band must end where the line does.
+        finite = [all(map(math.isfinite, values[x])) for x in xs]
+        low = [min(values[x]) if ok else math.nan for x, ok in zip(xs, finite, strict=True)]
+        high = [max(values[x]) if ok else math.nan for x, ok in zip(xs, finite, strict=True)]
         ax.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
     for run in summary.diverged:
         finite = [(x, y) for x, y in points(run) if math.isfinite(y)]

@@ -67,7 +67,9 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
             while waiting and len(running) < parallel:
                 head, job = waiting.popleft()
                 aside = _set_aside(job.folder)
-                screen.line(f'{head}: starting' + (f', old folder kept as {aside}' if aside else ''))
+                screen.line(
+                    f'{head}: starting' + (f', old folder kept as {aside}' if aside else '')
+                )
                 running.append(_Child(head, job, parallel))
             time.sleep(_POLL_SECONDS)
             for child in list(running):

@@ -37,7 +37,9 @@ KNOWN = (
     Measure('mIoU', 'mean IoU (%)', 2),
     Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
 )
-_LOWER = re.compile(r'(^|[/_])(loss|error|err|fid|kid|mae|mse|rmse|l1|l2|nll|perplexity)(_|$)', re.I)
+_LOWER = re.compile(
+    r'(^|[/_])(loss|error|err|fid|kid|mae|mse|rmse|l1|l2|nll|perplexity)(_|$)', re.I
+)
 
 
 def measure(key: str) -> Measure:

@@ -38,13 +38,14 @@ def report_page(
     summaries: Sequence[Summary], out: Path, command: str = '', title: str = '', jobs: int = 1
 ) -> str:
     """The text of report.md; links to configs are relative to ``out``."""
-    baseline = summaries[0]
     warnings = caveats(summaries, jobs)
     date = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     seeds = sorted({run.seed for summary in summaries for run in summary.runs})
+    names = [s.name for s in summaries]
+    others = ', '.join(names[1:]) if len(names) < 4 else f'{len(names) - 1} others'
     parts = [
-        f'# {title or "Comparison of " + ", ".join(s.name for s in summaries)}',
-        f'{date}, seeds {", ".join(map(str, seeds))}. Baseline: {baseline.name}.',
+        f'# {title or names[0] + (f" against {others}" if others else "")}',
+        f'{date}. Seeds: {", ".join(map(str, seeds))}. Baseline: {names[0]}.',
         markdown(comparison_table(summaries)),
         'Mean ± sample standard deviation over seeds, "-" for the spread of a single seed. Metrics '
         'are those of the last validation, not of the best one; "best" is the best over all '

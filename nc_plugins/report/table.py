@@ -115,7 +115,7 @@ def results_csv(runs: Sequence[Run]) -> str:
     keys = metric_keys(runs)
     recorded = (
         'images_per_second peak_memory_mb memory_kind train_seconds total_seconds max_epochs '
-        'max_iters commit utc_start utc_end torch nc_plugins device world_size threads fingerprint'
+        'max_iters commit utc_start utc_end torch nc_plugins device world_size threads cores load fingerprint'
     ).split()
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')

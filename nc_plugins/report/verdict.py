@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from .measures import VAL_LOSS, Measure, measure, quality_measures
@@ -29,16 +30,16 @@ def _verdict(other: Summary, baseline: Summary, measure: Measure) -> str:
     difference = delta(other, baseline, measure)
     if difference is None:
         return (
-            f'{measure.label}: {other.name} and {baseline.name} cannot be compared, '
+            f'{measure.label}: {other.name} and the baseline cannot be compared, '
             'one of them has no finite mean.'
         )
     here, there = other.last(measure), baseline.last(measure)
     size = measure.show(abs(difference))
     if float(size) == 0:
-        return f'{measure.label}: {other.name} and {baseline.name} agree to the digits shown.'
+        return f'{measure.label}: {other.name} and the baseline agree to the digits shown.'
     direction = 'higher' if difference > 0 else 'lower'
     good = 'better' if (difference < 0) == measure.lower_is_better else 'worse'
-    said = f'{measure.label}: {other.name} is {size} {direction} ({good}) than {baseline.name}'
+    said = f'{measure.label}: {other.name} is {size} {direction} than the baseline ({good})'
     if here.std is None or there.std is None:
         return f'{said}. At least one side is a single seed, so nothing is known about the spread.'
     spread = max(here.std, there.std)
@@ -51,7 +52,8 @@ def _verdict(other: Summary, baseline: Summary, measure: Measure) -> str:
     if spread == 0:
         return f'{said}. Every seed gave the same value ({counts}).'
     ratio = abs(difference) / spread
-    return f'{said}: {ratio:.1f} times the larger spread ({measure.show(spread)}, {counts}).'
+    hint = '; a hint, no more' if ratio < 2 else ''
+    return f'{said}, {ratio:.1f} times the larger spread ({measure.show(spread)}, {counts}){hint}.'
 
 
 def caveats(summaries: Sequence[Summary], jobs: int = 1) -> list[str]:
@@ -85,6 +87,14 @@ def caveats(summaries: Sequence[Summary], jobs: int = 1) -> list[str]:
             found.append(f'The runs come from different {words} ({", ".join(values)}).')
     if any('+dirty' in str(run.record.get('commit')) for run in done):
         found.append('Some runs used a checkout with uncommitted changes (commit +dirty).')
+    # A run's own threads make up at most one load per core.
+    busy = [r for r in done if r.record.get('load', 0) > 1.25 * r.record.get('cores', math.inf)]
+    if busy:
+        load = max(run.record['load'] for run in busy)
+        found.append(
+            f'{len(busy)} of {len(done)} runs ended on a machine with more work than cores (load '
+            f'up to {load:.1f} on {busy[0].record["cores"]}): images/s is too low there.'
+        )
     if jobs > 1:
         found.append(
             f'Up to {jobs} runs shared the machine: images/s is not what one run alone reaches.'

@@ -1,11 +1,7 @@
-"""The embedded digits: what each layout holds, that nothing leaks, and how the tool fails."""
+"""The embedded digits: what each layout holds, and that nothing leaks."""
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,9 +13,7 @@ from sklearn.datasets import load_digits
 from nc_plugins.datasets import digits as module
 from nc_plugins.datasets.digits import encode_rle, split_digits, voc_palette, write_digits
 
-REPO = Path(__file__).resolve().parents[2]
 SCENES = {'scenes_train': 14, 'scenes_val': 8}
-SCENE_ARGS = ['--scenes-train', '14', '--scenes-val', '8']
 
 
 @pytest.fixture(scope='module')
@@ -318,67 +312,4 @@ def test_a_failure_midway_leaves_nothing(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(module, '_write_unpaired', fail)
     with pytest.raises(kind, match='disk full'):
         write_digits(tmp_path / 'data' / 'digits', scenes_train=1, scenes_val=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def command(*args):
-    return [sys.executable, str(REPO / 'tools' / 'make_digits.py'), *map(str, args)]
-
-
-def environment(*folders):
-    known = [str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])]
-    return {**os.environ, 'PYTHONPATH': os.pathsep.join([*map(str, folders), *known])}
-
-
-def run(*args, env=None):
-    return subprocess.run(
-        command(*args), env=env or environment(), capture_output=True, text=True, timeout=300
-    )
-
-
-def test_tool_writes_once_then_skips_then_refuses(tmp_path, root):
-    dest = tmp_path / 'digits'
-    first = run(dest, *SCENE_ARGS)
-    assert (first.returncode, first.stderr) == (0, '')
-    for word in ('folder', 'coco, voc', 'unpaired', 'written in'):
-        assert word in first.stdout
-    assert hashes(dest) == hashes(root)
-    second = run(dest, *SCENE_ARGS)
-    assert (second.returncode, second.stderr) == (0, '')
-    assert 'complete already' in second.stdout
-    third = run(dest, *SCENE_ARGS, '--seed', '7')
-    assert third.returncode == 1
-    assert third.stderr.startswith('error: ') and third.stderr.count('\n') == 1
-    assert 'seed=0, now asked for seed=7' in third.stderr
-    assert hashes(dest) == hashes(root)
-
-
-def test_tool_without_scikit_learn(tmp_path):
-    fake = tmp_path / 'fake' / 'sklearn'
-    fake.mkdir(parents=True)
-    (fake / '__init__.py').write_text("raise ImportError('not here')")
-    result = run(tmp_path / 'digits', env=environment(fake.parent))
-    assert result.returncode == 1
-    assert 'pip install scikit-learn' in result.stderr and result.stderr.count('\n') == 1
-    assert [p.name for p in tmp_path.iterdir()] == ['fake']
-
-
-@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_tool_leaves_nothing(tmp_path, number, code):
-    process = subprocess.Popen(
-        command(tmp_path / 'data' / 'digits', '--scenes-train', '100000'),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline().startswith('folder')
-        assert any((tmp_path / 'data').iterdir())
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == code
-    assert 'Traceback' not in stderr
     assert list(tmp_path.iterdir()) == []

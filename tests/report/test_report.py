@@ -123,9 +123,16 @@ def test_a_diverged_run_is_named_and_never_averaged_away():
     ('top1', 'words'),
     [
         # GN is 40, 42 (std 1.41), NC top1 and top1 + 2.
-        ((41.0, 43.0), ['1.00 higher (better)', 'within one spread over seeds (1.41, n = 2']),
-        ((46.0, 48.0), ['6.00 higher (better)', '4.2 times the larger spread (1.41']),
-        ((30.0, 32.0), ['10.00 lower (worse)', '7.1 times']),
+        (
+            (41.0, 43.0),
+            ['1.00 higher than the baseline (better)', 'within one spread over seeds (1.41, n = 2'],
+        ),
+        (
+            (46.0, 48.0),
+            ['6.00 higher', '(better), 4.2 times the larger spread (1.41, n = 2 and 2).'],
+        ),
+        ((42.0, 44.0), ['2.00 higher', '1.4 times', '; a hint, no more.']),
+        ((30.0, 32.0), ['10.00 lower than the baseline (worse)', '7.1 times']),
         ((40.0, 42.0), ['agree to the digits shown.']),
         ((60.0,), ['19.00 higher', 'a single seed, so nothing is known about the spread']),
     ],
@@ -134,18 +141,20 @@ def test_the_reading_sets_differences_beside_the_spread(top1, words):
     runs = [run(GN, 0, 40.0), run(GN, 1, 42.0), *(run(NC, i, t) for i, t in enumerate(top1))]
     accuracy, val_loss = verdicts(report.summarize(runs))
     assert all(word in accuracy for word in words), accuracy
-    assert val_loss.startswith('validation loss (nats): nc and gn agree')
+    assert val_loss.startswith('validation loss (nats): nc and the baseline agree')
 
 
 def test_lower_is_better_for_losses():
     low = [run(NC, seed, 40.0, val_loss=(1.0, 0.2)) for seed in (0, 1)]
     sentences = verdicts(report.summarize([run(GN, 0, 40.0), run(GN, 1, 40.0), *low]))
-    assert '0.600 lower (better)' in sentences[1]
+    assert '0.600 lower than the baseline (better)' in sentences[1]
     assert 'Every seed gave the same value (n = 2 and 2)' in sentences[1]
 
 
 def test_unequal_conditions_are_caveats():
     runs = [run(GN, 0, 40.0), run(NC, 0, 41.0, device='H', threads=1, commit='bad+dirty')]
+    runs[0].record |= {'load': 2.4, 'cores': 2}
+    runs[1].record |= {'load': 6.8, 'cores': 2}
     said = '\n'.join(caveats(report.summarize(runs), jobs=2))
     assert 'different devices' in said
     assert 'CPU x, H' in said
@@ -153,6 +162,7 @@ def test_unequal_conditions_are_caveats():
     assert 'commits of nc_plugins (c0ffee, bad+dirty)' in said
     assert 'uncommitted changes' in said
     assert 'Up to 2 runs shared the machine' in said
+    assert '1 of 2 runs ended on a machine with more work than cores (load up to 6.8 on 2)' in said
     assert 'torch versions' not in said
     assert caveats(report.summarize([run(GN, 0, 40.0)])) == []
 
@@ -164,7 +174,7 @@ def test_the_page_holds_what_a_reader_needs(tmp_path):
     text = page.read_text()
     for words in (
         '# My title',
-        'seeds 0, 1. Baseline: gn.',
+        'Seeds: 0, 1. Baseline: gn.',
         '| gn | 2 | 41.50 ± 2.12 |',
         '![Training loss, validation loss and quality](curves.png)',
         '```\npython tools/compare.py a b\n```',

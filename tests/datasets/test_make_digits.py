@@ -1,0 +1,77 @@
+"""tools/make_digits.py: exit codes, messages, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def command(*args):
+    return [sys.executable, str(REPO / 'tools' / 'make_digits.py'), *map(str, args)]
+
+
+def environment(*folders):
+    known = [str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join([*map(str, folders), *known])}
+
+
+def run(*args, env=None):
+    return subprocess.run(
+        command(*args), env=env or environment(), capture_output=True, text=True, timeout=300
+    )
+
+
+def test_tool_writes_once_then_skips_then_refuses(tmp_path):
+    dest = tmp_path / 'digits'
+    scenes = ['--scenes-train', '3', '--scenes-val', '2']
+    first = run(dest, *scenes)
+    assert (first.returncode, first.stderr) == (0, '')
+    for word in ('folder', 'coco, voc 3 train scenes', 'unpaired', 'written in'):
+        assert word in first.stdout
+    layouts = ['coco', 'folder', 'manifest.json', 'unpaired', 'voc']
+    assert sorted(p.name for p in dest.iterdir()) == layouts
+    times = {p: p.stat().st_mtime_ns for p in dest.rglob('*')}
+    second = run(dest, *scenes)
+    assert (second.returncode, second.stderr) == (0, '')
+    assert 'complete already' in second.stdout
+    third = run(dest, *scenes, '--seed', '7')
+    assert third.returncode == 1
+    assert third.stderr.startswith('error: ') and third.stderr.count('\n') == 1
+    assert 'seed=0, now asked for seed=7' in third.stderr
+    assert {p: p.stat().st_mtime_ns for p in dest.rglob('*')} == times
+
+
+def test_tool_without_scikit_learn(tmp_path):
+    fake = tmp_path / 'fake' / 'sklearn'
+    fake.mkdir(parents=True)
+    (fake / '__init__.py').write_text("raise ImportError('not here')")
+    result = run(tmp_path / 'digits', env=environment(fake.parent))
+    assert result.returncode == 1
+    assert 'pip install scikit-learn' in result.stderr and result.stderr.count('\n') == 1
+    assert [p.name for p in tmp_path.iterdir()] == ['fake']
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_tool_leaves_nothing(tmp_path, number, code):
+    process = subprocess.Popen(
+        command(tmp_path / 'data' / 'digits', '--scenes-train', '100000'),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline().startswith('folder')
+        assert any((tmp_path / 'data').iterdir())
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert 'Traceback' not in stderr
+    assert list(tmp_path.iterdir()) == []
