@@ -34,6 +34,13 @@ class NCCensusHook(Hook):
                 f'{census["NCAffine"]} NC norm slots but no NC convolution, so nothing is '
                 "normalised: set conv_cfg=dict(type='NC') beside norm_cfg=dict(type='NC')"
             )
+        if convolutions and census['BN']:
+            # Not an error: it may stand behind a plain convolution. The layers tell, in the first
+            # forward, but torch.compile hides that from them.
+            runner.logger.warning(
+                f'{census["BN"]} BatchNorm layers beside NC convolutions: these parts depend on '
+                "the batch; norm_cfg=dict(_delete_=True, type='NC') replaces them"
+            )
         others = [kind for kind in ('GN', 'LN', 'IN') if census[kind]]
         if convolutions and others:
             runner.logger.info(

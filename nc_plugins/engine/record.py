@@ -42,9 +42,9 @@ class RunRecordHook(Hook):
     CUDA memory held by tensors during training (``memory_kind`` 'cuda allocated'), or on the CPU
     the largest resident size of the process, Python and libraries included ('process peak RSS').
     ``train_seconds`` counts the training iterations, ``total_seconds`` all from the start of the
-    training to its end; ``load`` is the system's load average over its last minute, to tell from
-    ``cores`` whether the speed was disturbed. After a resume the history goes on, but speed, memory and seconds
-    are those of the last process alone.
+    training to its end. ``load`` is the system's load average over the last minute, which tells
+    beside ``cores`` whether the speed was disturbed. After a resume the history goes on, but speed,
+    memory and seconds are those of the last process alone.
 
     Args:
         warmup (int): training iterations that do not count for ``images_per_second``.
@@ -99,8 +99,9 @@ class RunRecordHook(Hook):
             self._timed_seconds += now - self._tick
             self._images += _batch_size(data_batch, runner) * runner.world_size
         self._tick = now
-        for key, value in (outputs or {}).items():
+        for key, value in (outputs if isinstance(outputs, Mapping) else {}).items():
             if 'loss' in key:
+                value = value.detach() if isinstance(value, torch.Tensor) else value
                 self._sums[key] = self._sums.get(key, 0.0) + float(value)
         self._count += 1
         if self._device.type == 'cuda':

@@ -1,4 +1,4 @@
-"""What a waiting person sees while runs go: one line per validation, and a live one on a terminal."""
+"""What a waiting person sees: a line for each validation, and a live one on a terminal."""
 
 from __future__ import annotations
 

@@ -13,6 +13,27 @@ from .summary import Spread, Summary, delta, has_val_loss
 _LOSS = Measure('loss', 'training loss')
 _SPEED = Measure('images_per_second', 'images/s', 1)
 _MEMORY = Measure('peak_memory_mb', 'peak memory (MiB)', 0)
+# Taken over from record.json into results.csv.
+_RECORDED = (
+    'images_per_second',
+    'peak_memory_mb',
+    'memory_kind',
+    'train_seconds',
+    'total_seconds',
+    'max_epochs',
+    'max_iters',
+    'commit',
+    'utc_start',
+    'utc_end',
+    'torch',
+    'nc_plugins',
+    'device',
+    'world_size',
+    'threads',
+    'cores',
+    'load',
+    'fingerprint',
+)
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -113,15 +134,11 @@ def _width(text: str) -> int:
 def results_csv(runs: Sequence[Run]) -> str:
     """One row per run, every metric its last and its best value; empty cells where missing."""
     keys = metric_keys(runs)
-    recorded = (
-        'images_per_second peak_memory_mb memory_kind train_seconds total_seconds max_epochs '
-        'max_iters commit utc_start utc_end torch nc_plugins device world_size threads cores load fingerprint'
-    ).split()
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     columns = [name for key in keys for name in (key, f'{key} (best)')]
     writer.writerow(
-        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *recorded, 'command']
+        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_RECORDED, 'command']
     )
     for run in runs:
         row = [run.config, run.seed, run.status, run.why]
@@ -129,5 +146,5 @@ def results_csv(runs: Sequence[Run]) -> str:
             best = run.best(key, measure(key).lower_is_better)
             row += [run.last(key), best] if run.done else [None, None]
         row.append(run.final_loss if run.done else None)
-        writer.writerow([*row, *(run.record.get(key) for key in recorded), run.command])
+        writer.writerow([*row, *(run.record.get(key) for key in _RECORDED), run.command])
     return file.getvalue()

@@ -71,6 +71,7 @@ def test_no_sample_is_an_error():
         ValLoss().evaluate(0)
 
 
+@pytest.mark.filterwarnings('ignore:.*found in sys.modules:RuntimeWarning')
 def test_a_second_import_does_not_raise():
     try:
         again = runpy.run_module('nc_plugins.engine.metrics')['ValLoss']

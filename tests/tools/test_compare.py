@@ -135,7 +135,7 @@ def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
     )
     try:
         log = folder / 'out/runs/nc/seed0/output.log'
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (log.exists() and '\n' in log.read_text()):
             assert time.monotonic() < deadline, 'the training did not start'
             time.sleep(0.1)

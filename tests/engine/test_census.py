@@ -1,0 +1,54 @@
+"""The census hook: what it logs, what it leaves in the message hub, what it refuses."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+pytest.importorskip('mmengine')
+from mmengine.logging import MessageHub
+
+from nc_plugins.engine.census import NCCensusHook
+from nc_plugins.layers import HalfSwapError, NCAffine, NCConv2d
+
+
+@pytest.fixture
+def take(caplog):
+    """Runs the hook on a model and returns (census in the message hub, what was logged)."""
+
+    def run(*layers):
+        logger = logging.getLogger('census-test')
+        hub = MessageHub.get_instance(f'census-test-{id(layers)}')
+        runner = SimpleNamespace(model=nn.Sequential(*layers), logger=logger, message_hub=hub)
+        caplog.clear()
+        with caplog.at_level('INFO', logger='census-test'):
+            NCCensusHook().before_train(runner)
+        return hub.get_info('nc_census'), [(r.levelname, r.getMessage()) for r in caplog.records]
+
+    return run
+
+
+def test_counts_are_logged_and_left_for_the_record(take):
+    census, logged = take(NCConv2d(3, 4, 3), NCAffine(4), nn.Conv2d(4, 4, 1))
+    assert logged == [('INFO', 'layer census: 1 NC, 1 conv, 1 NCAffine')]
+    assert census['NC'] == 1 and census['BN'] == 0
+
+
+def test_norm_slots_without_a_convolution_are_refused(take):
+    with pytest.raises(
+        HalfSwapError, match=r"2 NC norm slots but no NC .*conv_cfg=dict\(type='NC'"
+    ):
+        take(nn.Conv2d(3, 4, 3), NCAffine(4), NCAffine(4))
+
+
+def test_other_norms_beside_nc_are_mentioned(take):
+    _, logged = take(NCConv2d(3, 4, 3), nn.GroupNorm(2, 4))
+    assert 'NC convolutions and GN norms' in logged[1][1]
+    _, logged = take(NCConv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert logged[1][0] == 'WARNING' and 'depend on the batch' in logged[1][1]
+    assert len(take(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))[1]) == 1
+
+
+def test_models_without_convolutions(take):
+    assert take(nn.Linear(3, 4))[1] == [('INFO', 'layer census: no convolution and no norm')]
