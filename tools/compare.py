@@ -154,12 +154,18 @@ def compare(args: argparse.Namespace, command: str) -> int:
 
 
 def main() -> int:
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def interrupt(*_):
+        # Once: make passes on the signal that the process group gets too, and a second exception
+        # would break off the ending of the trainings.
+        for number in endings:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     # A polite kill, or a terminal that closes, ends the trainings like Ctrl-C does; under nohup,
     # which ignores the latter, it does not.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in endings:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     # A terminal that cannot show ± gets a question mark, not an error.

@@ -140,6 +140,8 @@ def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
             assert time.monotonic() < deadline, 'the training did not start'
             time.sleep(0.1)
         process.send_signal(how)
+        time.sleep(0.05)
+        process.send_signal(how)  # as make does, which passes on what the group gets too
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
