@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ from .. import ops
 from ..ops.geometry import check
 from .half_swap import mark
 
-_WS_EPS = 1e-5  # added to the standard deviation of a filter, as mmcv's ConvWS does
+_WS_EPS = 1e-5  # added to the standard deviation of a filter, as in mmcv's ConvWS
 
 
 class _NCConv:
@@ -74,7 +76,7 @@ class _NCConv:
                     missing.remove(prefix + name)
 
     def _standardized_weight(self, weight: Tensor) -> Tensor:
-        """Weight standardisation (arXiv 1903.10520), to the formula of mmcv's ConvWS."""
+        """Weight standardisation (arXiv 1903.10520) as in mmcv's ConvWS, over sqrt(fan-in)."""
         if not self.weight_standardize:
             return weight
         dims = [axis for axis in range(weight.dim()) if axis != (1 if self.transposed else 0)]
@@ -114,7 +116,11 @@ class _NCConv:
 
 def _standardize(weight: Tensor, dims: list[int]) -> Tensor:
     centered = weight - weight.mean(dims, keepdim=True)
-    return centered / (weight.std(dims, keepdim=True) + _WS_EPS)
+    std = weight.std(dims, keepdim=True)
+    # A filter of I standardised taps on standardised patches gives outputs of size sqrt(I), which
+    # no GroupNorm takes back here: trained like that, ResNet-18 stays at chance.
+    fan_in = math.prod(weight.shape[axis] for axis in dims)
+    return centered / ((std + _WS_EPS) * math.sqrt(fan_in))
 
 
 class NCConv1d(_NCConv, nn.Conv1d):
@@ -135,7 +141,8 @@ class NCConv2d(_NCConv, nn.Conv2d):
         scale: divide by the standard deviation of the patch.
         affine: the layer has a gain and a bias of its own (whatever ``bias`` says), starting at 1
             and 0, and needs no norm slot.
-        weight_standardize: standardise each filter too, as mmcv's ConvWS does ("WS+NC").
+        weight_standardize: standardise each filter too ("WS+NC"), as mmcv's ConvWS does, and divide
+            it by the square root of its fan-in: nothing after NC would take that scale back.
         allow_bn: BatchNorm may follow. Otherwise that is taken for half a swap, and is an error in
             the first training forward.
         backend: 'auto' or one of :func:`nc_plugins.ops.available_backends`.

@@ -103,7 +103,7 @@ def test_switches_reach_the_operator(center, scale):
     assert not torch.allclose(module(x), reference.nc_conv2d(x, module.weight, module.bias))
 
 
-def test_weight_standardization_is_that_of_mmcv():
+def test_weight_standardization_is_that_of_mmcv_over_root_fan_in():
     pytest.importorskip('mmcv')
     from mmcv.cnn.bricks.conv_ws import conv_ws_2d
 
@@ -115,7 +115,7 @@ def test_weight_standardization_is_that_of_mmcv():
     rows = columns - columns.mean(1, keepdim=True)
     rows = rows / (columns.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
     patches = rows.transpose(1, 2).reshape(-1, 4, 3, 3)
-    expected = conv_ws_2d(patches, module.weight).view(2, 5, 5, 6).permute(0, 3, 1, 2)
+    expected = conv_ws_2d(patches, module.weight).view(2, 5, 5, 6).permute(0, 3, 1, 2) / 36**0.5
     torch.testing.assert_close(module(x), expected)
 
 
@@ -128,7 +128,7 @@ def test_weight_standardization_of_transposed_filters(groups):
         for output in range(6 // groups):
             one = filters[rows, output]
             assert one.mean().abs() < 1e-6
-            assert one.std().item() == pytest.approx(1, abs=1e-3)
+            assert one.std().item() == pytest.approx((4 // groups * 9) ** -0.5, rel=1e-3)
     module(torch.randn(1, 4, 5, 5)).sum().backward()
 
 
