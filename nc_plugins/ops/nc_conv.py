@@ -63,9 +63,9 @@ def nc_conv2d(
             taken about the mean in either case). Both False is the plain convolution.
         backend: 'auto', or a name of :func:`available_backends`.
 
-    Accuracy in float32: as the im2col definition for inputs with mean/std of a few, and about ten
-    times its error at mean/std = 100, because the patch mean cancels inside the convolution's sum
-    rather than before it. docs/math.md has the measured figures.
+    Accuracy in float32: the error of the plain convolution, whatever the mean/std of the input, as
+    each sample's mean is taken off first. At mean/std = 100 that is about a tenth of the im2col
+    definition's error; at mean/std = 0 and 512 channels 7 times it. Measured: docs/math.md.
 
     Raises:
         TypeError: not tensors, not floating point, or different dtypes outside autocast.
