@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from ..layers import HalfSwapError, layer_census
+from ..layers import HalfSwapError, NCAffine, layer_census
 
 
 @HOOKS.register_module(force=True)
@@ -29,9 +29,10 @@ class NCCensusHook(Hook):
         runner.logger.info(f'layer census: {counts or "no convolution and no norm"}')
 
         convolutions = census['NC'] + census['NCWS']
-        if census['NCAffine'] and not convolutions:
+        strict = [m for m in model.modules() if isinstance(m, NCAffine) and not m.allow_plain]
+        if strict and not convolutions:
             raise HalfSwapError(
-                f'{census["NCAffine"]} NC norm slots but no NC convolution, so nothing is '
+                f'{len(strict)} NC norm slots but no NC convolution, so nothing is '
                 "normalised: set conv_cfg=dict(type='NC') beside norm_cfg=dict(type='NC')"
             )
         if convolutions and census['BN']:

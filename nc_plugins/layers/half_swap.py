@@ -9,6 +9,8 @@ forward pre-hook on every module, which speaks up for BatchNorm.
 
 from __future__ import annotations
 
+from weakref import WeakSet, ref
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,9 +25,13 @@ class HalfSwapError(RuntimeError):
 
 def mark(layer: nn.Module, out: Tensor) -> Tensor:
     """Mark what an NC convolution returns in training, and watch for BatchNorm the first time."""
-    if layer.training and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return out
+    if layer.training:
         _watch.passed(layer)
         setattr(out, _MARK, layer.allow_bn)
+    else:
+        _watch.stop()
     return out
 
 
@@ -33,10 +39,10 @@ def require_mark(norm: nn.Module, input: Tensor) -> None:
     """Raise unless ``input`` comes from an NC convolution."""
     if not hasattr(input, _MARK):
         raise HalfSwapError(
-            f'{type(norm).__name__}({norm.num_channels}) in the norm slot follows no NC '
-            "convolution, so nothing is normalised: set conv_cfg=dict(type='NC') beside "
-            "norm_cfg=dict(type='NC'), or norm_cfg=dict(type='NC', allow_plain=True) if that is "
-            'meant'
+            f'{type(norm).__name__}({norm.num_channels}) in the norm slot does not follow an NC '
+            "convolution directly, so its input may not be normalised: set conv_cfg=dict(type='NC') "
+            "beside norm_cfg=dict(type='NC'), or norm_cfg=dict(type='NC', allow_plain=True) if that "
+            'is meant'
         )
 
 
@@ -48,16 +54,17 @@ class _BatchNormWatch:
 
     def __init__(self) -> None:
         self.handle = None
-        self.owner: int | None = None
+        self.owner = None  # weakly; its end takes the hook down too
+        self.passed_layers: WeakSet[nn.Module] = WeakSet()
 
     def passed(self, layer: nn.Module) -> None:
-        if getattr(layer, '_nc_watched', False):
-            if self.owner == id(layer):
+        if layer in self.passed_layers:
+            if self.owner is not None and self.owner() is layer:
                 self.stop()
             return
-        layer._nc_watched = True
+        self.passed_layers.add(layer)
         if self.handle is None:
-            self.owner = id(layer)
+            self.owner = ref(layer, lambda _: self.stop())
             self.handle = register_module_forward_pre_hook(self._look)
 
     def stop(self) -> None:
@@ -70,6 +77,7 @@ class _BatchNormWatch:
             return
         if getattr(args[0], _MARK, True) is False:
             self.stop()
+            self.passed_layers.clear()  # run again, it says so again
             raise HalfSwapError(
                 f'{type(module).__name__}({module.num_features}) follows an NC convolution, so the '
                 "result depends on the batch again: set norm_cfg=dict(type='NC') beside "

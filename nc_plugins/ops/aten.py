@@ -7,9 +7,15 @@ The patch mean cancels against a kernel that sums to zero (the identity, docs/ma
 so NC(x) = conv(x, gain * (w - mean(w))) * rstd + bias, where rstd is one single-channel map, which
 statistics.py makes without im2col.
 
-Such a kernel is blind to a constant, so each sample's own mean is taken off first, from the padding
-too. In exact arithmetic that changes nothing; in float32 it spares the convolution's sum from
-carrying a large mean that cancels at its end.
+The same holds inside a pixel: its mean m over the channels is taken off before the convolution.
+What it contributes is a small product, of the kernel's sum over channels with the distance of each
+m from its patch's mean, which statistics.py has at hand:
+
+    NC(x) = (conv(x - m, k) + (sum_c k) . (m - mean(p))) * rstd + bias,    k = gain * (w - mean(w))
+
+In exact arithmetic that changes nothing; in floating point no long sum carries a large mean which
+cancels only at its end. (For a 1x1 kernel the second term is zero.) A transposed convolution, whose
+kernel does not sum to zero over just the taps that a position sees, needs nothing more.
 """
 
 from __future__ import annotations
@@ -20,8 +26,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .geometry import Geometry, group_channels, group_weight, per_output
-from .statistics import patch_statistics, scatter, upcast, values_seen
+from .geometry import Geometry, autocasts, group_channels, group_weight, per_output
+from .statistics import (
+    distances,
+    patch_statistics,
+    pixel_statistics,
+    pixels_seen,
+    scatter,
+    upcast,
+    values_seen,
+)
 
 
 def nc_conv(
@@ -48,11 +62,12 @@ def nc_conv(
         return out.squeeze(2)
     device = input.device.type
     dtype = input.dtype
-    if torch.is_autocast_enabled(device) and dtype != torch.float64:
+    if autocasts(device) and dtype != torch.float64:
         dtype = torch.get_autocast_dtype(device)  # what a convolution would compute in here
     tensors = (input, weight, bias, gain)
     options = (geometry, eps, center, scale, dtype)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    records = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if records and not torch.jit.is_tracing():  # the tracer cannot follow a Python function
         return _NCConv.apply(*tensors, *options)
     with _without_autocast(device):
         y = _forward(input, weight, gain, *options)[0]
@@ -96,30 +111,26 @@ class _NCConv(torch.autograd.Function):
 
 
 def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
-    """Output before the bias [N, O, *L]; mean (of the shifted input) and rstd of the patches
-    [N, G, *L]; the shift [N, G, 1, *1]. The last three are None where the options need none."""
-    mean = rstd = shift = None
-    if center:
-        spatial_and_channels = tuple(range(2, x.dim() + 1))
-        shift = upcast(group_channels(x.detach(), geometry.groups)).mean(
-            spatial_and_channels, keepdim=True
-        )
-    x, geometry = _pad_and_shift(x, shift, geometry)
-    corrected = center and geometry.transposed
-    if scale or corrected:
-        mean, var = patch_statistics(x, geometry)
-        rstd = torch.rsqrt(var + eps) if scale else None
-    kernel = _kernel(_centered(weight, geometry, center), gain, geometry, dtype)
-    y = _convolution(x.to(dtype), kernel, geometry)
-    if corrected:  # the kernel sums to zero over all its taps, not over those a position sees
-        y = _per_group('sub', y, mean.unsqueeze(2) * _seen(x, kernel, geometry), geometry)
+    """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] or None."""
+    x, geometry = _pad(x, geometry)
+    kernel = _kernel(weight, gain, geometry, center)
+    mean = rstd = None
+    if center or scale:
+        level, deviation = pixel_statistics(x, geometry.groups)
+        mean, var, distance = patch_statistics(level, deviation, geometry)
+    if scale:
+        rstd = torch.rsqrt(var + eps)
+    source = deviation.flatten(1, 2) if center else x
+    y = _convolution(source.to(dtype), kernel.to(dtype), geometry)
+    if center and geometry.taps > 1:
+        term = torch.matmul(_over_channels(kernel, geometry), distance)  # [N, G, O/G, L]
+        y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry)
     if scale:
         y = _per_group('mul', y, rstd.unsqueeze(2), geometry)
-    return y, mean, rstd, shift
+    return y, mean, rstd
 
 
-def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps, center, scale,
-              dtype):  # fmt: skip
+def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center, scale, dtype):
     """Gradients of input, weight and gain, each None where ``needs`` says so.
 
     With r = rstd and y = z * r: the convolution's own gradients of z, from grad * r, and for the
@@ -129,30 +140,35 @@ def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps,
     need_input, need_weight, need_gain = needs
     need_kernel = need_weight or need_gain
     size, input_dtype, pads = x.shape[2:], x.dtype, geometry.pads
-    x, geometry = _pad_and_shift(x, shift, geometry)
-    centered = _centered(weight, geometry, center)
-    kernel = _kernel(centered, gain, geometry, dtype)
+    x, geometry = _pad(x, geometry)
+    kernel = _kernel(weight, gain, geometry, center)
+    if center or scale:
+        level, deviation = pixel_statistics(x, geometry.groups)
+    source = deviation.flatten(1, 2) if center else x
     grad_z = grad
     if scale:
         grad_z = _per_group('mul', grad, rstd.unsqueeze(2), geometry, ours=False)
     grad_input, grad_kernel = _convolution_backward(
-        grad_z, x.to(dtype), kernel, geometry, need_input, need_kernel
+        grad_z, source.to(dtype), kernel.to(dtype), geometry, need_input, need_kernel
     )
+    if need_kernel and center and geometry.taps > 1:
+        grads = group_channels(grad_z, geometry.groups).flatten(3).to(mean.dtype)
+        distance = distances(level, mean, geometry)
+        grad_sum = torch.matmul(grads, distance.transpose(2, 3)).sum(0)  # [G, O/G, K]
+        grad_kernel = _add_over_channels(grad_kernel.to(mean.dtype), grad_sum, geometry)
+
     slope = offset = None  # of the input: through rstd, and for a transposed one through the mean
     if scale and need_input:
         dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
         slope = dot * rstd.square() / -values_seen(x, geometry)
         offset = slope * mean
-    if center and geometry.transposed:  # z = conv(x) - mean * seen
+    if need_input and center and geometry.transposed:
+        seen = pixels_seen(mean, x.shape[2:], geometry)
+        seen = torch.matmul(_over_channels(kernel, geometry), seen).unflatten(3, mean.shape[2:])
         grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
-        if need_kernel:
-            grad_seen = -(grads * mean.unsqueeze(2)).sum(0, keepdim=True).flatten(1, 2).to(dtype)
-            ones = torch.ones_like(x[:1], dtype=dtype)
-            grad_kernel += _convolution_backward(grad_seen, ones, kernel, geometry, False, True)[1]
-        if need_input:
-            through_mean = (grads * _seen(x, kernel, geometry)).sum(2) / values_seen(x, geometry)
-            slope = torch.zeros_like(mean) if slope is None else slope
-            offset = through_mean if offset is None else offset + through_mean
+        through_mean = (grads * seen).sum(2) / values_seen(x, geometry)
+        slope = torch.zeros_like(mean) if slope is None else slope
+        offset = through_mean if offset is None else offset + through_mean
 
     if need_input:
         crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
@@ -161,17 +177,18 @@ def _backward(grad, x, weight, gain, y, mean, rstd, shift, needs, geometry, eps,
         if slope is not None:
             maps = scatter(torch.cat((slope, offset), 1), x.shape[2:], geometry)[crop]
             slope, offset = (half.unsqueeze(2) for half in maps.chunk(2, 1))
+            # (level + deviation) * slope - offset, small numbers last
+            offset = level[crop] * slope - offset
             grads = group_channels(grad_input, geometry.groups)
-            grads = torch.addcmul(grads, group_channels(x[crop], geometry.groups), slope)
-            grad_input = grads.sub_(offset).flatten(1, 2)
+            grads = torch.addcmul(grads, deviation[crop], slope)
+            grad_input = grads.add_(offset).flatten(1, 2)
         grad_input = grad_input.to(input_dtype)
 
     grad_weight = grad_gain = None
     if need_kernel:
-        grads = _centered(grad_kernel.to(weight.dtype), geometry, center)
-        grads = group_weight(grads, geometry)
+        grads = group_weight(_centered(upcast(grad_kernel), geometry, center), geometry)
         if need_gain:  # not from sum(grad * y) / gain: a gain may be zero
-            products = grads * group_weight(centered, geometry)
+            products = grads * group_weight(_centered(upcast(weight), geometry, center), geometry)
             grad_gain = products.sum(geometry.tap_dims).flatten().to(gain.dtype)
         if need_weight:
             grad_weight = grads if gain is None else grads * per_output(gain, geometry)
@@ -190,16 +207,12 @@ def _differentiable_backward(grad, tensors, needs, options):
     return tuple(next(grads) if need else None for need in needs)
 
 
-def _pad_and_shift(x: Tensor, shift: Tensor | None, geometry: Geometry) -> tuple[Tensor, Geometry]:
-    """The input in float32 at least, padded, less ``shift`` everywhere; the geometry left to do."""
-    given, x = x, upcast(x)
+def _pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """The input in float32 at least and padded, and the geometry that is left to do."""
+    x = upcast(x)
     if not geometry.transposed and any(map(any, geometry.pads)):
         x = F.pad(x, [pad for pads in reversed(geometry.pads) for pad in pads])
         geometry = geometry._replace(pads=((0, 0),) * geometry.ndim)
-    if shift is not None:
-        ours = x is not given and not torch.is_grad_enabled()
-        subtract = torch.Tensor.sub_ if ours else torch.sub
-        x = subtract(group_channels(x, geometry.groups), shift).flatten(1, 2)
     return x, geometry
 
 
@@ -211,11 +224,27 @@ def _centered(weight: Tensor, geometry: Geometry, center: bool) -> Tensor:
     return (filters - filters.mean(geometry.tap_dims, keepdim=True)).flatten(0, 1)
 
 
-def _kernel(weight: Tensor, gain: Tensor | None, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """Fold the gain into the weight and round to the dtype the convolution computes in."""
+def _kernel(weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool) -> Tensor:
+    """The kernel to convolve with: centered, the gain folded in, in float32 at least."""
+    weight = _centered(upcast(weight), geometry, center)
     if gain is not None:
         weight = (group_weight(weight, geometry) * per_output(gain, geometry)).flatten(0, 1)
-    return weight.to(dtype)
+    return weight
+
+
+def _over_channels(kernel: Tensor, geometry: Geometry) -> Tensor:
+    """Sum of the kernel over a group's channels, [G, O/G, K], taps in the order of windows."""
+    filters = group_weight(kernel, geometry)
+    if geometry.transposed:  # whose windows see the kernel flipped
+        return filters.sum(1).flatten(2).flip(2)
+    return filters.sum(2).flatten(2)
+
+
+def _add_over_channels(grad_kernel: Tensor, grad_sum: Tensor, geometry: Geometry) -> Tensor:
+    """Add the gradient [G, O/G, K] of :func:`_over_channels` to that of the kernel."""
+    grad_sum = grad_sum.flip(2) if geometry.transposed else grad_sum
+    grad_sum = grad_sum.unflatten(2, geometry.kernel).unsqueeze(1 if geometry.transposed else 2)
+    return (group_weight(grad_kernel, geometry) + grad_sum).flatten(0, 1)
 
 
 def _convolution(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
@@ -236,14 +265,8 @@ def _convolution_arguments(geometry: Geometry) -> tuple:
     return (*steps, geometry.transposed, extra, geometry.groups)
 
 
-def _seen(x: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
-    """Sum of the kernel over the taps that each output position sees, [1, G, O/G, *L]."""
-    seen = _convolution(torch.ones_like(x[:1], dtype=kernel.dtype), kernel, geometry)
-    return group_channels(seen, geometry.groups)
-
-
 def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, ours=True) -> Tensor:
-    """'mul' or 'sub' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype.
+    """'add', 'sub' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype.
 
     Changes y in place if it is ours, unless double backward is recording.
     """
@@ -261,6 +284,6 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _without_autocast(device: str):
-    if torch.is_autocast_enabled(device):
+    if autocasts(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()

@@ -69,6 +69,11 @@ def group_weight(weight: Tensor, geometry: Geometry) -> Tensor:
     return weight.unflatten(0, (geometry.groups, weight.shape[0] // geometry.groups))
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a device; torch raises for those that have none, such as meta."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def per_output(vector: Tensor, geometry: Geometry) -> Tensor:
     """Shape a vector [O] so that it multiplies a grouped weight filter by filter."""
     ones = (1,) * geometry.ndim
@@ -164,7 +169,7 @@ def _check_dtypes(name: str, **tensors: Tensor | None) -> None:
             raise TypeError(f'{name}: {label} has dtype {tensor.dtype}, wanted a floating one')
     dtypes = {label: tensor.dtype for label, tensor in given.items()}
     mixed = len(set(dtypes.values())) > 1
-    if mixed and not torch.is_autocast_enabled(given['input'].device.type):
+    if mixed and not autocasts(given['input'].device.type):
         came = ', '.join(f'{label} {dtype}' for label, dtype in dtypes.items())
         raise TypeError(f'{name}: dtypes differ ({came}), wanted one dtype outside autocast')
 

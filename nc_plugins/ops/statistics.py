@@ -18,36 +18,45 @@ from torch import Tensor
 from .geometry import Geometry, group_channels
 
 
-def patch_statistics(x: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of every patch of a padded input, [N, C, *S] -> two of [N, G, *L].
+def pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Mean over the channels of each group [N, G, 1, *S], and what is left [N, G, C/G, *S]."""
+    x = group_channels(x, groups)
+    mean = x.mean(2, keepdim=True)
+    return mean, x - mean
+
+
+def patch_statistics(level: Tensor, deviation: Tensor, geometry: Geometry):
+    """Mean and biased variance of every patch, [N, G, *L] each, from :func:`pixel_statistics` of
+    the padded input; and :func:`distances`, which they need on the way (None for a 1x1 kernel).
 
     Transposed: over the values that reach a position; 0 and 0 where none does.
     """
-    groups, size = geometry.groups, geometry.output_size(x.shape[2:])
     if geometry.taps == 1 and not geometry.transposed:
-        x = x[(..., *(slice(None, None, step) for step in geometry.stride))]
-        return _pixel_statistics(x, groups)
-    maps = windows(torch.cat(_pixel_statistics(x, groups), 1), geometry)  # [N, 2G, K, L]
-    means, variances = maps.split(groups, 1)
-    count = taps_seen(x, geometry)
-    mean = means.sum(2, keepdim=True) / count
-    deviation = means - mean
-    if geometry.transposed:
-        deviation = deviation * windows(means.new_ones(1, 1, *x.shape[2:]), geometry)
-    var = (_square(deviation) + variances).sum(2, keepdim=True) / count
-    return mean.squeeze(2).unflatten(2, size), var.squeeze(2).unflatten(2, size)
+        step = (..., *(slice(None, None, step) for step in geometry.stride))
+        return level.squeeze(2)[step], deviation[step].square().mean(2), None
+    size = geometry.output_size(level.shape[3:])
+    pixels = torch.cat((level.squeeze(2), deviation.square().mean(2)), 1)
+    levels, variances = windows(pixels, geometry).split(geometry.groups, 1)  # of [N, 2G, K, L]
+    count = taps_seen(level.squeeze(2), geometry)
+    mean = (levels.sum(2, keepdim=True) / count).squeeze(2).unflatten(2, size)
+    distance = _distances(levels, mean, geometry, level.shape[3:])
+    var = (distance.square() + variances).sum(2, keepdim=True) / count
+    return mean, var.squeeze(2).unflatten(2, size), distance
 
 
-def _pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over the channels of each group, [N, G, *S] each."""
-    x = group_channels(x, groups)
-    mean = x.mean(2, keepdim=True)
-    return mean.squeeze(2), _square(x - mean).mean(2)
+def distances(level: Tensor, mean: Tensor, geometry: Geometry) -> Tensor:
+    """Each pixel's mean less that of the patch which sees it, [N, G, K, L]; 0 where none is."""
+    return _distances(windows(level.squeeze(2), geometry), mean, geometry, level.shape[3:])
 
 
-def _square(x: Tensor) -> Tensor:
-    """Square a tensor of our own: in place, unless double backward is recording."""
-    return x.square() if torch.is_grad_enabled() else x.square_()
+def _distances(levels: Tensor, mean: Tensor, geometry: Geometry, size) -> Tensor:
+    distance = levels - mean.flatten(2).unsqueeze(2)
+    return distance * pixels_seen(levels, size, geometry) if geometry.transposed else distance
+
+
+def pixels_seen(like: Tensor, size, geometry: Geometry) -> Tensor:
+    """1 where a tap of a transposed convolution meets an input pixel, else 0: [1, 1, K, L]."""
+    return windows(like.new_ones(1, 1, *size), geometry)
 
 
 def windows(maps: Tensor, geometry: Geometry) -> Tensor:
@@ -105,8 +114,7 @@ def taps_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
     """Pixels that each output position sees: K, or for a transposed convolution [1, 1, 1, L]."""
     if not geometry.transposed:
         return geometry.taps
-    ones = x.new_ones(1, 1, *x.shape[2:])
-    return windows(ones, geometry).sum(2, keepdim=True).clamp(min=1)
+    return pixels_seen(x, x.shape[2:], geometry).sum(2, keepdim=True).clamp(min=1)
 
 
 def values_seen(x: Tensor, geometry: Geometry) -> int | Tensor:

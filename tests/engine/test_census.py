@@ -42,6 +42,11 @@ def test_norm_slots_without_a_convolution_are_refused(take):
         take(nn.Conv2d(3, 4, 3), NCAffine(4), NCAffine(4))
 
 
+def test_norm_slots_that_allow_it_stand_alone(take):
+    census, _ = take(nn.Conv2d(3, 4, 3), NCAffine(4, allow_plain=True))
+    assert census['NCAffine'] == 1
+
+
 def test_other_norms_beside_nc_are_mentioned(take):
     _, logged = take(NCConv2d(3, 4, 3), nn.GroupNorm(2, 4))
     assert 'NC convolutions and GN norms' in logged[1][1]

@@ -105,6 +105,26 @@ def test_statistics_under_autocast_are_those_of_float32(backend):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize(
+    ('dtype', 'bright', 'factor'),
+    [(torch.float32, 1000.0, 3), (torch.bfloat16, 250.0, 3), (torch.float16, 250.0, 3)],
+)
+def test_a_dark_region_beside_a_bright_one(backend, dtype, bright, factor):
+    """What one half of an image looks like must not cost the other half its digits."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 16, 12, 24)
+    x[..., 12:] += bright
+    x, weight = x.to(dtype), torch.randn(16, 16, 3, 3).to(dtype)
+    truth = reference.nc_conv2d(x.double(), weight.double())
+    definition = reference.nc_conv2d(x, weight)
+    actual = ops.nc_conv2d(x, weight, backend=backend)
+    for half in (slice(0, 10), slice(12, 22)):
+        scale = truth[..., half].abs().max()
+        error, yardstick = ((r - truth)[..., half].abs().max() for r in (actual, definition))
+        assert error <= factor * yardstick + max(FLOOR, torch.finfo(dtype).eps) * scale
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 def test_float64_stays_float64_under_autocast(backend):
     x, weight, *_ = tensors(WIDE[1])
     with torch.autocast('cpu', torch.bfloat16):

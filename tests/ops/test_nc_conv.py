@@ -162,6 +162,19 @@ def test_compiles_whole_and_exports(backend):
     torch.testing.assert_close(exported.module()(x), expected)
 
 
+def test_meta_tensors_have_shapes():
+    x, weight, *_ = (t.to('meta') for t in tensors(CASES[0]))
+    assert ops.nc_conv2d(x, weight, padding=1).shape == (2, 8, 9, 8)
+
+
+def test_traces():
+    """What FLOP counters do, with gradients on."""
+    x, weight, *_ = tensors(CASES[0])
+    weight.requires_grad_()
+    traced = torch.jit.trace(lambda x: ops.nc_conv2d(x, weight, padding=1), x)
+    torch.testing.assert_close(traced(x + 1), ops.nc_conv2d(x + 1, weight, padding=1))
+
+
 def test_auto_says_once_which_backend_it_runs(caplog, monkeypatch):
     from nc_plugins.ops import nc_conv
 
