@@ -23,9 +23,9 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),  # another order each epoch when distributed
     visualization=dict(type='VisualizationHook', enable=False),  # tools/test.py --show-dir
 )
-# The census stops a half swap before the first iteration; the record is what tools/compare.py
-# reads. tools/train.py adds these two to a config that does not list them. The third keeps the
-# many iterations of batch 2 from slowing mmengine down.
+# The census logs what the model is made of and stops a half swap that it can see; the record is
+# what tools/compare.py reads. tools/train.py adds these two to a config that does not list them.
+# The third keeps the many iterations of batch 2 from slowing mmengine down.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),

@@ -103,12 +103,14 @@ def load_config(args: argparse.Namespace) -> Config:
 def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
     """Build the runner and hand it to ``go``.
 
-    A run that fails before its first training iteration has finished takes back the folders it
-    made; what was there before is never touched.
+    A run that fails before its first training iteration has finished takes back the files and
+    folders it made; those that were there before stay.
 
     Raises: UsageError for such a failure if the config is to blame; anything else as it comes.
     """
-    made = _missing_folders(Path(cfg.work_dir).absolute())
+    work_dir = Path(cfg.work_dir).absolute()
+    made = _missing_folders(work_dir)
+    before = set() if made else set(work_dir.iterdir())
     first = _FirstIteration()
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -119,6 +121,8 @@ def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
             raise
         if os.environ.get('RANK', '0') == '0':
             _take_back(made)
+            if not made:
+                _take_back_new(work_dir, before)
         sentence = explain(e) if isinstance(e, Exception) else None
         if sentence is None:
             raise
@@ -143,6 +147,14 @@ def _take_back(made: list[Path]) -> None:
     for parent in made[1:]:
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
+
+
+def _take_back_new(folder: Path, before: set[Path]) -> None:
+    for entry in set(folder.iterdir()) - before:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def _check_top_level(options: dict, cfg: Config) -> None:

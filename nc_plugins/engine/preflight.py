@@ -60,9 +60,10 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
         for dataset in _leaves((cfg.get(loader) or {}).get('dataset')):
             cls = _dataset_class(dataset)
             for path in _paths(dataset, cls):
-                if '://' not in str(path) and not path.expanduser().exists():
+                if not path.expanduser().exists():
                     raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
-            if cls is not None and cls.__name__ == 'CustomDataset' and not dataset.get('ann_file'):
+            reads_folders = cls is not None and cls.__name__ == 'CustomDataset'
+            if reads_folders and not dataset.get('ann_file') and not _remote(dataset):
                 folder = _joined(dataset, _prefixes(dataset).get('img_path', ''))
                 class_folders[folder] = {p.name for p in folder.iterdir() if p.is_dir()}
         for metric in _listed(cfg.get(loader.replace('dataloader', 'evaluator'))):
@@ -116,14 +117,22 @@ def _paths(dataset: dict, cls: type | None) -> Iterator[Path]:
         default = known['download'].default
         if dataset.get('download', default):
             return
+    if _remote(dataset):
+        return
     if dataset.get('data_root'):
         yield Path(dataset['data_root'])
     # A class with another rule for joining its paths is left to check them itself.
     if cls is None or getattr(cls, '_join_prefix', None) is not BaseDataset._join_prefix:
         return
     for part in (dataset.get('ann_file'), *_prefixes(dataset).values()):
-        if isinstance(part, str) and part:
+        if isinstance(part, str) and part and '://' not in part:
             yield _joined(dataset, part)
+
+
+def _remote(dataset: dict) -> bool:
+    """Whether a file client reads the data: s3://, petrel:// and their like cannot be seen here."""
+    places = (dataset.get('data_root'), *_prefixes(dataset).values())
+    return any('://' in place for place in places if isinstance(place, str))
 
 
 def _prefixes(dataset: dict) -> dict:
@@ -132,7 +141,7 @@ def _prefixes(dataset: dict) -> dict:
 
 
 def _joined(dataset: dict, part: str) -> Path:
-    return Path(part) if '://' in part else Path(dataset.get('data_root') or '', part)
+    return Path(dataset.get('data_root') or '', part)
 
 
 def _listed(value) -> list:

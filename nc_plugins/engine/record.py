@@ -78,9 +78,7 @@ class RunRecordHook(Hook):
         folder = Path(runner.work_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self._record, self._history = folder / 'record.json', folder / 'history.jsonl'
-        # A record says "finished", which stops being true now.
-        self._record.unlink(missing_ok=True)
-        self._begin_history(runner)
+        self._begun = False
         self._tick = time.perf_counter()
 
     def before_train_epoch(self, runner) -> None:
@@ -90,6 +88,11 @@ class RunRecordHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self._training:
             return
+        if not self._begun:
+            # Not earlier: a run that fails in its first iteration must not cost the last one's.
+            self._begun = True
+            self._record.unlink(missing_ok=True)  # it says "finished", which stops being true
+            self._begin_history(runner)
         self._seen += 1
         if self._seen == self.warmup and self._device.type == 'cuda':
             torch.cuda.synchronize(self._device)

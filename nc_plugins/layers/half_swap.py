@@ -40,9 +40,9 @@ def require_mark(norm: nn.Module, input: Tensor) -> None:
     if not hasattr(input, _MARK):
         raise HalfSwapError(
             f'{type(norm).__name__}({norm.num_channels}) in the norm slot does not follow an NC '
-            "convolution directly, so its input may not be normalised: set conv_cfg=dict(type='NC') "
-            "beside norm_cfg=dict(type='NC'), or norm_cfg=dict(type='NC', allow_plain=True) if that "
-            'is meant'
+            'convolution directly, so its input may not be normalised: set '
+            "conv_cfg=dict(type='NC') beside norm_cfg=dict(type='NC'), or "
+            "norm_cfg=dict(type='NC', allow_plain=True) if that is meant"
         )
 
 
