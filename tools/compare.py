@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import importlib.util
+import os
 import shlex
 import signal
 import sys
@@ -117,7 +118,9 @@ def plan(args: argparse.Namespace, report) -> list:
             options = [f'randomness.seed={seed}', *args.cfg_options]
             name = report.fingerprint(resolved.to_dict(), options)
             folder = args.out / 'runs' / Path(config).stem / f'seed{seed}'
-            command = [sys.executable, str(args.train_script), config, '--work-dir', str(folder)]
+            # Relative: the command is written down, and no machine's folders belong there.
+            script = os.path.relpath(args.train_script)
+            command = [sys.executable, script, config, '--work-dir', str(folder)]
             command += ['--cfg-options', f'run_fingerprint={name}', *options]
             jobs.append(report.Job(config, seed, folder, name, command))
     return jobs
