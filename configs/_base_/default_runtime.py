@@ -1,27 +1,18 @@
-# What every config of this folder shares: registration, hooks, logs, seed. No model, no data.
-# Inherit it, as the configs/classification files do; there is nothing to run here.
+# What every config shares: registration, hooks, logs, seed. No model, no data, no task: the
+# *_runtime.py files beside it add the task, and configs inherit one of those.
 
 # Registers NC, NCAffine, PN and the two hooks below; a config loads in a process that has not
 # imported nc_plugins. A child that imports more repeats the whole list (lists are not merged).
 custom_imports = dict(imports=['nc_plugins'], allow_failed_imports=False)
-
-default_scope = 'mmpretrain'  # where a type is looked up first; unknown there means mmengine's
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     # In iterations; one line costs about 1 ms, and batch 2 makes many iterations.
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # In epochs: the last checkpoint (to resume) and the best one (to test).
-    checkpoint=dict(
-        type='CheckpointHook',
-        interval=1,
-        max_keep_ckpts=1,
-        save_best='accuracy/top1',
-        rule='greater',
-    ),
+    # The last checkpoint (to resume) and the best one (to test), best by the task's own measure.
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),  # interval in epochs
     sampler_seed=dict(type='DistSamplerSeedHook'),  # another order each epoch when distributed
-    visualization=dict(type='VisualizationHook', enable=False),  # tools/test.py --show-dir
 )
 # The census logs what the model is made of and stops a half swap that it can see; the record is
 # what tools/compare.py reads. tools/train.py adds these two to a config that does not list them.
@@ -39,7 +30,7 @@ env_cfg = dict(
 )
 
 visualizer = dict(
-    type='UniversalVisualizer',
+    type='Visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
 log_processor = dict(by_epoch=True, window_size=100)  # means over as many iterations as a line

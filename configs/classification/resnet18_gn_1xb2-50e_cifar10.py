@@ -7,7 +7,7 @@
 # DIR/{train,test}/<class>/*.jpg or *.png, is read instead with
 #     --cfg-options train_dataloader.dataset.data_root=DIR
 #                   val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-_base_ = ['../_base_/default_runtime.py', '../_base_/paper_schedule.py']
+_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet', 'nc_plugins.datasets.cifar10'],
     allow_failed_imports=False,

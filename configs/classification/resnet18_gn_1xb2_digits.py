@@ -4,7 +4,7 @@
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/classification/resnet18_gn_1xb2_digits.py
-_base_ = ['../_base_/default_runtime.py', '../_base_/paper_schedule.py']
+_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet'], allow_failed_imports=False
 )

@@ -8,7 +8,7 @@
 # Another folder of that layout is read with
 #     --cfg-options train_dataloader.dataset.data_root=DIR
 #                   val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-_base_ = ['../_base_/default_runtime.py', '../_base_/paper_schedule.py']
+_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet'], allow_failed_imports=False
 )

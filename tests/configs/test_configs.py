@@ -36,7 +36,7 @@ FAMILIES = {
     'classification/resnet18_{}_1xb2_digits': list(TWINS),
     'classification/resnet18-w16_{}_1xb2-6e_cifar10-5k': ['nc', 'bn', 'nc-ws'],
 }
-BASES = {'_base_/default_runtime', '_base_/paper_schedule'}
+BASES = {f'_base_/{n}' for n in ('default_runtime', 'paper_schedule')} | {f'_base_/{task}_runtime' for task in ('classification', 'detection', 'segmentation')}
 PAIRS = [(family, twin) for family, twins in FAMILIES.items() for twin in twins]
 FULL = [
     'classification/resnet18_gn_1xb2-50e_cifar10',
