@@ -4,8 +4,9 @@
     python tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py \
         configs/classification/resnet18_nc_1xb2_digits.py --seeds 3 --out work_dirs/digits
 
-Writes OUT/report.md, OUT/results.csv and OUT/curves.png; the trainings lie in
-OUT/runs/<config>/seed<k>. A finished training is reused as long as its config, the configs under
+Configs that other metrics validate (of another task, say) make a comparison of their own with a
+baseline of their own, in the same report. Writes OUT/report.md, OUT/results.csv and OUT/curves.png;
+the trainings lie in OUT/runs/<config>/seed<k>. A finished training is reused as long as its config, the configs under
 it and the options are what they were (code and data are not checked); any other is trained from
 scratch, and what lay in its folder is kept under another name. Ctrl-C ends the trainings and still
 writes the report of those that finished.
@@ -104,6 +105,13 @@ def check(args: argparse.Namespace) -> None:
         stems[stem] = config
 
 
+def measured_by(config) -> str:
+    """The names of the metrics that validate ``config``: what has the same ones can be compared."""
+    evaluator = config.get('val_evaluator') or []
+    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    return ', '.join(str(metric.get('type')) for metric in metrics)
+
+
 def plan(args: argparse.Namespace, report) -> list:
     """One job per config and seed, config by config; writes nothing."""
     from mmengine.config import Config
@@ -114,6 +122,7 @@ def plan(args: argparse.Namespace, report) -> list:
             resolved = Config.fromfile(config, import_custom_modules=False)
         except Exception as error:
             raise UsageError(f'cannot read {config}: {type(error).__name__}: {error}') from error
+        task = measured_by(resolved)
         for seed in range(args.seeds):
             options = [f'randomness.seed={seed}', *args.cfg_options]
             name = report.fingerprint(resolved.to_dict(), options)
@@ -122,7 +131,7 @@ def plan(args: argparse.Namespace, report) -> list:
             script = os.path.relpath(args.train_script)
             command = [sys.executable, script, config, '--work-dir', str(folder)]
             command += ['--cfg-options', f'run_fingerprint={name}', *options]
-            jobs.append(report.Job(config, seed, folder, name, command))
+            jobs.append(report.Job(config, seed, folder, name, command, task))
     return jobs
 
 
@@ -147,8 +156,9 @@ def compare(args: argparse.Namespace, command: str) -> int:
             if not run.done:
                 run.why = failed.get(job.name, run.why)
         page = report.write_report(args.out, runs, command, args.title, args.jobs)
-        table = report.comparison_table(report.summarize(runs))
-        screen.line('\n' + report.plain(table, screen.width))
+        for summaries in report.comparisons(runs):
+            table = report.comparison_table(summaries)
+            screen.line('\n' + report.plain(table, screen.width))
         screen.line(f'\nreport: {page}')
     missing = [job.name for job, run in zip(jobs, runs, strict=True) if not run.done]
     if missing:

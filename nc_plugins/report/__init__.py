@@ -2,10 +2,10 @@
 
 from .fingerprint import fingerprint
 from .launch import Job, run_jobs
-from .page import report_page, write_report
+from .page import write_report
 from .progress import Screen
 from .runs import Run, read_run
-from .summary import Spread, Summary, summarize
+from .summary import Spread, Summary, comparisons, summarize
 from .table import comparison_table, markdown, plain, results_csv, seeds_table
 
 __all__ = [
@@ -15,11 +15,11 @@ __all__ = [
     'Spread',
     'Summary',
     'comparison_table',
+    'comparisons',
     'fingerprint',
     'markdown',
     'plain',
     'read_run',
-    'report_page',
     'results_csv',
     'run_jobs',
     'seeds_table',

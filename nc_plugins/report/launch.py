@@ -25,13 +25,17 @@ _GRACE_SECONDS = 10.0
 
 @dataclass
 class Job:
-    """One training to have: where it writes, what it is recognised by, the command that does it."""
+    """One training to have: where it writes, what it is recognised by, the command that does it.
+
+    ``task`` names what it is compared with: jobs of the same task.
+    """
 
     config: str
     seed: int
     folder: Path
     fingerprint: str
     command: list[str]
+    task: str = ''
 
     @property
     def name(self) -> str:
@@ -40,6 +44,7 @@ class Job:
     def read(self) -> Run:
         run = read_run(self.config, self.seed, self.folder, self.fingerprint)
         run.command = shlex.join(['python', *self.command[1:]])
+        run.task = self.task
         return run
 
 
@@ -61,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
 
     running: list[_Child] = []
     failed: dict[str, str] = {}
-    lengths: list[float] = []
+    lengths: dict[str, list[float]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
@@ -76,7 +81,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
                 # Asked before the files are read, so that the last lines are not missed.
                 code = child.process.poll()
                 for line in child.news():
-                    left = _time_left(running, len(waiting), lengths, parallel)
+                    left = _time_left(running, [job for _, job in waiting], lengths, parallel)
                     screen.line(f'{child.head}, {line}{left}')
                 if code is None:
                     continue
@@ -85,7 +90,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
                 if why:
                     failed[child.job.name] = why
                 else:
-                    lengths.append(child.age)
+                    lengths.setdefault(child.job.task, []).append(child.age)
             if running and screen.live_is_due():
                 screen.live(' | '.join(f'{c.head}: {live_words(c.job.folder)}' for c in running))
     finally:
@@ -152,15 +157,27 @@ class _Child:
         return why
 
 
-def _time_left(running: list[_Child], waiting: int, lengths: list[float], parallel: int) -> str:
-    """'; 3 min left', from the lengths of finished runs and the progress of running ones."""
-    expected = [*lengths, *(child.expected for child in running if child.expected)]
-    if not expected:
+def _time_left(
+    running: list[_Child], waiting: list[Job], lengths: dict[str, list[float]], parallel: int
+) -> str:
+    """'; 3 min left', from the lengths of finished runs and the progress of running ones.
+
+    A task of which no run has got anywhere yet has no known length: 'more than 3 min left'.
+    """
+    known = {task: list(values) for task, values in lengths.items()}
+    for child in running:
+        if child.expected:
+            known.setdefault(child.job.task, []).append(child.expected)
+    usual = {task: sum(values) / len(values) for task, values in known.items()}
+    if not usual:
         return ''
-    usual = sum(expected) / len(expected)
-    seconds = sum(max(0.0, (child.expected or usual) - child.age) for child in running)
-    seconds = (seconds + waiting * usual) / parallel
-    return f'; {duration(seconds)} left'
+    tasks = [child.job.task for child in running] + [job.task for job in waiting]
+    seconds = sum(usual.get(job.task, 0.0) for job in waiting)
+    for child in running:
+        expected = child.expected or usual.get(child.job.task, 0.0)
+        seconds += max(0.0, expected - child.age)
+    more = 'more than ' if any(task not in usual for task in tasks) else ''
+    return f'; {more}{duration(seconds / parallel)} left'
 
 
 def _set_aside(folder: Path) -> str:

@@ -19,7 +19,8 @@ class Run:
     ``train`` holds (x, loss) and ``validations`` (x, {metric: value}) in the order they were
     written; x counts epochs if ``by_epoch``, else iterations. ``status`` is 'finished'; 'diverged'
     (finished, but its final training loss or last validation is not finite); or 'missing', with
-    ``why`` in words. ``record`` is record.json, empty for a missing run.
+    ``why`` in words. ``record`` is record.json, empty for a missing run. Runs of one ``task`` are
+    compared with each other.
     """
 
     config: str
@@ -33,6 +34,7 @@ class Run:
     validations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     record: dict = field(default_factory=dict)
     command: str = ''
+    task: str = ''
 
     @property
     def name(self) -> str:
@@ -129,6 +131,20 @@ def read_lines(path: Path, tail_bytes: int | None = None) -> Iterator[dict]:
 def newest_scalars(folder: Path) -> Path | None:
     """mmengine's scalars.json of the latest start in ``folder`` (its time stamps sort)."""
     return max(folder.glob('*/vis_data/scalars.json'), default=None)
+
+
+def newest_pictures(folder: Path, at_most: int = 2) -> list[Path]:
+    """The last picture of each name that mmengine's visualizer drew in the latest start.
+
+    mmengine writes <name>_<step>.png. With more than ``at_most`` names, the first of them.
+    """
+    newest: dict[str, tuple[int, Path]] = {}
+    start = max(folder.glob('*/vis_data/vis_image'), default=folder)
+    for path in sorted(start.glob('*.png')):
+        name, _, step = path.stem.rpartition('_')
+        if step.isdecimal() and int(step) >= newest.get(name, (0, path))[0]:
+            newest[name] = (int(step), path)
+    return [path for _, path in list(newest.values())[:at_most]]
 
 
 def _read_curves(run: Run) -> None:

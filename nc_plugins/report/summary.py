@@ -88,6 +88,14 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
     return [Summary(config, group) for config, group in grouped.items()]
 
 
+def comparisons(runs: Sequence[Run]) -> list[list[Summary]]:
+    """The summaries of each task, tasks in the order in which they first appear."""
+    grouped: dict[str, list[Run]] = {}
+    for run in runs:
+        grouped.setdefault(run.task, []).append(run)
+    return [summarize(group) for group in grouped.values()]
+
+
 def delta(summary: Summary, baseline: Summary, measure: Measure) -> float | None:
     """Difference of the means, or None where one side has no finite mean."""
     here, there = summary.last(measure).mean, baseline.last(measure).mean

@@ -209,6 +209,41 @@ def test_other_tasks_get_their_own_columns(tmp_path):
     assert report.write_report(tmp_path, runs).exists()
 
 
+def test_each_task_has_a_section_and_a_baseline_of_its_own(tmp_path):
+    runs = [run(GN, 0, 40.0), run(NC, 0, 45.0)]
+    for name, value in (('det_gn', 0.4), ('det_nc', 0.5)):
+        found = run(f'configs/{name}.py', 0, 0.0)
+        found.validations, found.task = [(1, {'coco/segm_mAP': value})], 'CocoMetric'
+        runs.append(found)
+    text = report.write_report(tmp_path, runs, 'python tools/compare.py a b').read_text()
+    assert text.startswith('# 2 comparisons\n')
+    first, second = text.split('## gn against nc\n')[1].split('## det_gn against det_nc\n')
+    assert 'Baseline: gn.' in first and '| nc | 1 | 45.00 ± - |' in first
+    assert 'mask mAP' not in first
+    assert 'Baseline: det_gn.' in second and '| det_nc | 1 | 0.500 ± - |' in second
+    assert 'det_nc is 0.100 higher than the baseline (better)' in second
+    for name, part in (('gn', first), ('det_gn', second)):
+        assert f'](curves-{name}.png)' in part
+        assert (tmp_path / f'curves-{name}.png').read_bytes().startswith(b'\x89PNG')
+    assert len(list(csv.DictReader((tmp_path / 'results.csv').open()))) == 4
+
+
+def test_the_last_pictures_of_a_run_are_shown(tmp_path):
+    done = run(GN, 0, 40.0)
+    done.folder = tmp_path / 'out/runs/gn/seed0'
+    for start, steps in (('20250101_000000', (1, 99)), ('20250102_000000', (2, 10, 9))):
+        folder = done.folder / start / 'vis_data' / 'vis_image'
+        folder.mkdir(parents=True)
+        for step in steps:
+            for name in ('a', 'b_1', 'c'):
+                (folder / f'{name}_{step}.png').touch()
+    text = report.write_report(tmp_path / 'out', [done]).read_text()
+    start = 'runs/gn/seed0/20250102_000000/vis_data/vis_image'
+    assert text.count('![](') == 2
+    assert f'gn, seed 0, a_10:\n\n![]({start}/a_10.png)' in text
+    assert f'![]({start}/b_1_10.png)' in text
+
+
 def test_no_run_is_an_error(tmp_path):
     with pytest.raises(ValueError, match='at least one run, got none'):
         report.write_report(tmp_path / 'out', [])

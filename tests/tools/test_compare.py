@@ -101,6 +101,21 @@ def test_one_failure_is_missing_and_the_others_go_on(folder):
     assert len(lines(again.stdout, 'to run (unfinished, last seen at epoch 1/3)')) == 2
 
 
+def test_configs_of_another_task_are_compared_apart(folder):
+    for name in ('gn', 'nc'):
+        metrics = "[dict(type='CocoMetric'), dict(type='ValLoss')]"
+        (folder / f'det_{name}.py').write_text(f'val_evaluator = {metrics}\n')
+    done = compare(folder, 'gn.py', 'det_gn.py', 'nc.py', 'det_nc.py', '--out', 'out')
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (folder / 'out' / 'report.md').read_text()
+    assert [line for line in page.splitlines() if line.startswith('## ')] == [
+        '## gn against nc',
+        '## det_gn against det_nc',
+        '## How it was made',
+    ]
+    assert len(lines(done.stdout, 'config  ')) == 2  # a table for each
+
+
 def test_success_without_a_record_is_missing(folder):
     done = compare(folder, 'gn.py', '--out', 'out', '--cfg-options', 'fake.silent=1')
     assert done.returncode == 1
