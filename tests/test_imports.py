@@ -15,7 +15,7 @@ ROOMS = {
     'layers': {'ops'},
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
-    'engine': {'ops', 'layers'},
+    'engine': {'ops', 'layers', 'datasets'},
     'datasets': set(),
     'report': set(),
 }

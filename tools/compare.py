@@ -4,12 +4,12 @@
     python tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py \
         configs/classification/resnet18_nc_1xb2_digits.py --seeds 3 --out work_dirs/digits
 
-Configs that other metrics validate (of another task, say) make a comparison of their own with a
-baseline of their own, in the same report. Writes OUT/report.md, OUT/results.csv and OUT/curves.png;
-the trainings lie in OUT/runs/<config>/seed<k>. A finished training is reused as long as its config, the configs under
-it and the options are what they were (code and data are not checked); any other is trained from
-scratch, and what lay in its folder is kept under another name. Ctrl-C ends the trainings and still
-writes the report of those that finished.
+Configs that other metrics validate (of another task, say) make a comparison of their own, with a
+baseline of their own, in the same report. Writes OUT/report.md, OUT/results.csv, curves and the
+pictures that the runs drew; the trainings lie in OUT/runs/<config>/seed<k>. A finished training is
+reused as long as its config, the configs under it and the options are what they were (code and data
+are not checked); any other is trained from scratch, and what lay in its folder is kept under
+another name. Ctrl-C ends the trainings and still writes the report of those that finished.
 
 Exit code: 0 if every run is there, 1 if one is missing, 2 if the command line is wrong, 130 after
 Ctrl-C.

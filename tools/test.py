@@ -7,6 +7,7 @@ The arguments are those of OpenMMLab's own tools.
 """
 
 import argparse
+import os
 import signal
 import sys
 
@@ -54,17 +55,25 @@ def evaluate(args):
 
 
 def show_in(cfg, folder):
-    """Switch on drawing; mmpretrain's hook names it otherwise than mmdet's and mmseg's."""
+    """Switch on drawing into ``folder``; each package's hook has its own words for it."""
     from nc_plugins.engine.usage import UsageError
 
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise UsageError('--show-dir needs default_hooks.visualization, which the config lacks')
-    if cfg.get('default_scope') == 'mmpretrain':
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f'--show-dir wants a folder, got the file {folder}')
+    scope = cfg.get('default_scope')
+    if scope == 'mmpretrain':
         hook.update(enable=True, out_dir=folder)
-    else:
+    elif scope == 'mmseg':
         hook.draw = True
-        cfg.visualizer.save_dir = folder
+        cfg.visualizer.vis_backends = [
+            dict(type='LocalVisBackend', save_dir=folder, img_save_dir='.')
+        ]
+    else:
+        # Absolute, because mmdet's hook joins it to the work dir, once an image.
+        hook.update(draw=True, test_out_dir=os.path.abspath(folder))
 
 
 def main(argv=None) -> int:

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..datasets.loading import DataError
 from .usage import UsageError, did_you_mean, explain, one_line
 
 # Top-level keys that mmengine reads besides the arguments of its Runner, and ours.
@@ -106,7 +107,8 @@ def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
     A run that fails before its first training iteration has finished takes back the files and
     folders it made; those that were there before stay.
 
-    Raises: UsageError for such a failure if the config is to blame; anything else as it comes.
+    Raises: UsageError for such a failure if the config is to blame, and for an unusable data file
+        whenever it is met; anything else as it comes.
     """
     work_dir = Path(cfg.work_dir).absolute()
     made = _missing_folders(work_dir)
@@ -118,6 +120,8 @@ def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
         go(runner)
     except BaseException as e:
         if first.finished:
+            if isinstance(e, DataError):
+                raise UsageError(e.sentence) from e
             raise
         if os.environ.get('RANK', '0') == '0':
             _take_back(made)

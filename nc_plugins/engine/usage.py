@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from nc_plugins.datasets.loading import DataError
 from nc_plugins.layers.half_swap import HalfSwapError
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -42,6 +43,8 @@ def explain(error: Exception) -> str | None:
     text = one_line(error)
     if isinstance(error, HalfSwapError):
         return text
+    if isinstance(error, DataError):
+        return error.sentence
     frames = traceback.extract_tb(error.__traceback__)
     # Where mmengine and mmcv turn config dicts into objects.
     building = any(frame.name.startswith(('build_', 'from_cfg')) for frame in frames)

@@ -31,7 +31,7 @@ def curves_png(summaries: Sequence[Summary], title: str = '') -> bytes:
     panels: list[tuple[str, Callable[[Run], Points]]] = [('training loss', lambda run: run.train)]
     if has_val_loss(summaries):
         panels.append((measure(VAL_LOSS).label, lambda run: run.series(VAL_LOSS)))
-    for quality in quality_measures(runs):
+    for quality in quality_measures(runs, at_most=2):
         panels.append((quality.label, lambda run, key=quality.key: run.series(key)))
 
     rows = math.ceil(len(summaries) / 2)

@@ -34,6 +34,8 @@ KNOWN = (
     Measure('accuracy/top1', 'top-1 accuracy (%)', 2),
     Measure('coco/bbox_mAP', 'box mAP (0-1)', 3),
     Measure('coco/segm_mAP', 'mask mAP (0-1)', 3),
+    Measure('coco/bbox_mAP_50', 'box AP50 (0-1)', 3),
+    Measure('coco/segm_mAP_50', 'mask AP50 (0-1)', 3),
     Measure('mIoU', 'mean IoU (%)', 2),
     Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
 )
@@ -57,7 +59,7 @@ def metric_keys(runs: Iterable[Run]) -> list[str]:
     return known + [key for key in seen if key not in known]
 
 
-def quality_measures(runs: Iterable[Run], at_most: int = 2) -> list[Measure]:
+def quality_measures(runs: Iterable[Run], at_most: int = 4) -> list[Measure]:
     """The measures a comparison is about, validation loss aside.
 
     The known ones that the runs have; if they have none, the first of the others.

@@ -17,7 +17,7 @@ from .verdict import caveats, verdicts
 def write_report(
     out: Path, runs: Sequence[Run], command: str = '', title: str = '', jobs: int = 1
 ) -> Path:
-    """Write report.md, results.csv and the curves into ``out`` and return the path of report.md.
+    """Write report.md, results.csv, curves and pictures into ``out``; return the path of report.md.
 
     Each file is written in one step. Runs of one task form one comparison, whose first config is
     its baseline; several tasks make several sections. ``command`` is what the reader can type to
@@ -39,7 +39,7 @@ def write_report(
 def report_page(
     compared: Sequence[Sequence[Summary]], out: Path, command: str, title: str, jobs: int
 ) -> str:
-    """The text of report.md; links are relative to ``out``."""
+    """The text of report.md; the pictures that it shows are copied into ``out``."""
     alone = len(compared) == 1
     every = [summary for summaries in compared for summary in summaries]
     seeds = sorted({run.seed for summary in every for run in summary.runs})
@@ -100,11 +100,13 @@ def _curves_name(summaries: Sequence[Summary], compared: Sequence[Sequence[Summa
 
 
 def _picture_lines(summary: Summary, out: Path) -> list[str]:
-    """What the last validation of the first finished seed drew."""
+    """What the last validation of the first finished seed drew, copied beside the page."""
     lines = []
     for run in summary.done[:1]:
         for picture in newest_pictures(run.folder):
-            link = Path(os.path.relpath(picture, out)).as_posix()
+            link = f'pictures/{summary.name}-{picture.name}'
+            (out / 'pictures').mkdir(exist_ok=True)
+            _replace(out / link, picture.read_bytes())
             lines += [f'{summary.name}, seed {run.seed}, {picture.stem}:', f'![]({link})']
     return lines
 

@@ -236,12 +236,12 @@ def test_the_last_pictures_of_a_run_are_shown(tmp_path):
         folder.mkdir(parents=True)
         for step in steps:
             for name in ('a', 'b_1', 'c'):
-                (folder / f'{name}_{step}.png').touch()
+                (folder / f'{name}_{step}.png').write_text(start)
     text = report.write_report(tmp_path / 'out', [done]).read_text()
-    start = 'runs/gn/seed0/20250102_000000/vis_data/vis_image'
     assert text.count('![](') == 2
-    assert f'gn, seed 0, a_10:\n\n![]({start}/a_10.png)' in text
-    assert f'![]({start}/b_1_10.png)' in text
+    assert 'gn, seed 0, a_10:\n\n![](pictures/gn-a_10.png)' in text
+    assert '![](pictures/gn-b_1_10.png)' in text
+    assert (tmp_path / 'out/pictures/gn-a_10.png').read_text() == start
 
 
 def test_no_run_is_an_error(tmp_path):

@@ -1,0 +1,4 @@
+_base_ = './deeplabv3plus_r18-d8_gn_1xb2_digits.py'
+
+slots = dict(conv_cfg=dict(type='NC'), norm_cfg=dict(_delete_=True, type='NC'))
+model = dict(backbone=slots, decode_head=slots)

@@ -1,0 +1,12 @@
+# Twin of mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py:
+# BatchNorm in the norm slots, its statistics over the images of one GPU.
+#
+#     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_bn-all_2x_coco.py
+_base_ = './mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py'
+
+slots = dict(norm_cfg=dict(_delete_=True, type='BN'))
+model = dict(
+    backbone=slots,
+    neck=slots,
+    roi_head=dict(bbox_head=slots, mask_head=slots),
+)

@@ -1,0 +1,60 @@
+"""Optimisers for a model of several parts that take turns, such as a GAN."""
+
+from __future__ import annotations
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from torch import nn
+
+
+# force: a second import (reload, two names for one file) must register again, not raise.
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+class PartsOptimWrapperConstructor:
+    """Build one OptimWrapper for each part of a model.
+
+        optim_wrapper = dict(
+            constructor='PartsOptimWrapperConstructor',
+            generator=dict(optimizer=dict(type='Adam', lr=2e-4)),
+            discriminator=dict(optimizer=dict(type='Adam', lr=2e-4)),
+        )
+
+    A part is named like its children of the model begin: 'generator' means generator_AB and
+    generator_BA. Keys that hold no optimizer (``type='AmpOptimWrapper'``, ``clip_grad``) are given
+    to every part.
+
+    Raises: ValueError if a part matches no child, or a trainable parameter has no part.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        self.parts, self.shared = {}, {}
+        for key, value in optim_wrapper_cfg.items():
+            is_part = isinstance(value, dict) and 'optimizer' in value
+            (self.parts if is_part else self.shared)[key] = value
+        if paramwise_cfg is not None:
+            self.shared['paramwise_cfg'] = paramwise_cfg
+        if not self.parts:
+            raise ValueError(
+                'optim_wrapper has no part with an optimizer, such as '
+                "generator=dict(optimizer=dict(type='Adam', lr=2e-4))"
+            )
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        children = dict((model.module if is_model_wrapper(model) else model).named_children())
+        wrappers = {}
+        for part, cfg in self.parts.items():
+            mine = {name: child for name, child in children.items() if name.startswith(part)}
+            if not mine:
+                raise ValueError(
+                    f"optim_wrapper has a part '{part}', but no child of the model begins so: "
+                    f'{", ".join(children)}'
+                )
+            wrappers[part] = build_optim_wrapper(nn.ModuleDict(mine), {**self.shared, **cfg})
+        for name, child in children.items():
+            trainable = any(p.requires_grad for p in child.parameters())
+            if trainable and not name.startswith(tuple(self.parts)):
+                raise ValueError(
+                    f"no part of optim_wrapper trains the model's {name}: "
+                    f'its parts are {", ".join(self.parts)}'
+                )
+        return OptimWrapperDict(**wrappers)
