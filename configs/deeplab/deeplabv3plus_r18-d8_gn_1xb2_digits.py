@@ -55,8 +55,19 @@ data_root = 'data/digits/voc'
 data_command = 'python tools/make_digits.py data/digits'
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
-    palette=[[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128],
-             [0, 128, 128], [128, 128, 128], [64, 0, 0], [192, 0, 0], [64, 128, 0]],
+    palette=[
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [128, 128, 0],
+        [0, 0, 128],
+        [128, 0, 128],
+        [0, 128, 128],
+        [128, 128, 128],
+        [64, 0, 0],
+        [192, 0, 0],
+        [64, 128, 0],
+    ],
 )
 load = [
     dict(type='LoadImage'),
@@ -69,23 +80,34 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type, data_root=data_root, data_prefix=files, metainfo=metainfo,
-      ann_file='ImageSets/Segmentation/train.txt', pipeline=train_pipeline),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=files,
+        metainfo=metainfo,
+        ann_file='ImageSets/Segmentation/train.txt',
+        pipeline=train_pipeline,
+    ),
 )
 val_dataloader = dict(
     batch_size=10,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, data_root=data_root, data_prefix=files, metainfo=metainfo,
-      ann_file='ImageSets/Segmentation/val.txt', pipeline=test_pipeline, test_mode=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=files,
+        metainfo=metainfo,
+        ann_file='ImageSets/Segmentation/val.txt',
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
-)
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='PolyLR', eta_min=1e-4, power=0.9, by_epoch=False, begin=0, end=2000),

@@ -26,7 +26,7 @@ default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP', rule='greater'))
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 randomness = dict(seed=0, deterministic=False)  # --cfg-options randomness.seed=1 for another run
 
-# mmdet's backbone keeps BatchNorm in eval mode, which suits pretrained statistics alone: the BN twin
+# mmdet keeps the backbone's BatchNorm in eval mode, which suits pretrained statistics: the BN twin
 # must train its own. It means nothing to GN and NC.
 model = dict(backbone=dict(norm_eval=False))
 

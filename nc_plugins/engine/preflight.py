@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
+from .coco import check_coco
 from .usage import UsageError, did_you_mean, one_line
 
 # default_scope -> what installs it, and whether it needs mmcv's compiled operators
@@ -57,16 +58,18 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
     """
     class_folders: dict[Path, set[str]] = {}
     for loader in loaders:
+        metrics = _listed(cfg.get(loader.replace('dataloader', 'evaluator')))
         for dataset in _leaves((cfg.get(loader) or {}).get('dataset')):
             cls = _dataset_class(dataset)
             for path in _paths(dataset, cls):
                 if not path.expanduser().exists():
                     raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
+            check_coco(dataset, cls, loader, metrics)
             reads_folders = cls is not None and cls.__name__ == 'CustomDataset'
             if reads_folders and not dataset.get('ann_file') and not _remote(dataset):
                 folder = _joined(dataset, _prefixes(dataset).get('img_path', ''))
                 class_folders[folder] = {p.name for p in folder.iterdir() if p.is_dir()}
-        for metric in _listed(cfg.get(loader.replace('dataloader', 'evaluator'))):
+        for metric in metrics:
             path = metric.get('ann_file')  # of mmdet's COCO metrics
             if isinstance(path, str) and '://' not in path and not Path(path).exists():
                 raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')

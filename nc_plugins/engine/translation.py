@@ -1,4 +1,4 @@
-"""Shows what a translator does: sample grids while it trains, one picture a file when it is tested."""
+"""Shows what a translator does: sample grids while it trains, a picture a file in tests."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TranslationVisualizationHook(Hook):
     (TensorBoard) under the name ``samples``.
 
     In a test with ``draw=True`` (``tools/test.py --show-dir DIR``) every image becomes a picture
-    of three under its own name in the folders AB and BA of ``visualizer.save_dir``, or of the run's
-    folder where that is not set.
+    of three, a PNG under its own name in the folders AB and BA of ``test_out_dir``.
 
     Args:
         rows: samples in a grid; 0 for no grids.
         draw: write pictures in tests.
+        test_out_dir: where; ``<work_dir>/translated`` by default.
 
     Reads what ``CycleGAN`` predicts; works on rank 0 alone, which in a distributed test draws its
     share of the images.
@@ -41,10 +41,10 @@ class TranslationVisualizationHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, rows: int = 4, draw: bool = False) -> None:
+    def __init__(self, rows: int = 4, draw: bool = False, test_out_dir: str | None = None) -> None:
         if not isinstance(rows, int) or rows < 0:
             raise ValueError(f'rows wants an integer >= 0, got {rows!r}')
-        self.rows, self.draw = rows, draw
+        self.rows, self.draw, self.test_out_dir = rows, draw, test_out_dir
         self._samples: list[dict] = []
 
     def before_val_epoch(self, runner) -> None:
@@ -75,7 +75,7 @@ class TranslationVisualizationHook(Hook):
     ) -> None:
         if not self.draw or not is_main_process():
             return
-        root = (runner.cfg.get('visualizer') or {}).get('save_dir') or runner.work_dir
+        root = self.test_out_dir or Path(runner.work_dir, 'translated')
         for sample in outputs:
             for way in WAYS:
                 name = Path(sample[f'path_{way[0]}']).with_suffix('.png').name

@@ -1,14 +1,16 @@
 """Metrics for image translation; importing registers them.
 
-All read what ``CycleGAN`` predicts: per sample real_A, fake_B, cycled_A, real_B, fake_A, cycled_B as
-[3, H, W] in [-1, 1], and path_A, path_B. An image that comes more than once (the smaller domain
-starts again, a distributed sampler fills up) counts once, by its path.
+All read what ``CycleGAN`` predicts: per sample real_A, fake_B, cycled_A, real_B, fake_A and
+cycled_B as [3, H, W] in [-1, 1], path_A and path_B. An image that comes more than once (the smaller
+domain starts again, a distributed sampler fills up) counts once, by its path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -74,6 +76,8 @@ class DigitsRead(BaseMetric):
 
     def __init__(self, train_folder: str, **kwargs) -> None:
         super().__init__(**kwargs)
+        if find_spec('sklearn') is None:
+            raise ImportError('DigitsRead needs scikit-learn: pip install scikit-learn')
         self.train_folder = Path(train_folder)
         if not self.train_folder.is_dir():
             raise FileNotFoundError(
@@ -126,8 +130,8 @@ class InceptionDistance(BaseMetric):
     Args:
         weights: torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``.
 
-    Raises: ValueError if ``weights`` is no file; ImportError without torchmetrics or
-    torch-fidelity. Both before training.
+    Raises, before training: ValueError if ``weights`` is no file or not that one; ImportError
+    without torchmetrics or torch-fidelity.
     """
 
     default_prefix = 'inception'
@@ -149,6 +153,11 @@ class InceptionDistance(BaseMetric):
             raise ImportError(
                 'FID and KID need torchmetrics and torch-fidelity: '
                 'pip install torchmetrics torch-fidelity'
+            ) from e
+        except (OSError, EOFError, RuntimeError, UnpicklingError) as e:
+            raise ValueError(
+                f'InceptionDistance: {weights} does not hold the Inception weights of '
+                f'torch-fidelity ({INCEPTION_FILE}): {e}'
             ) from e
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:

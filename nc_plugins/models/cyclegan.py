@@ -75,9 +75,7 @@ class CycleGAN(BaseModel):
             return images
         paths = {f'path_{domain}': names for domain, names in (data_samples or {}).items()}
         columns = {**images, **paths}
-        return [
-            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-        ]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
         """One step of both generators, then one of both discriminators; returns every loss.
@@ -114,11 +112,11 @@ class CycleGAN(BaseModel):
             'loss_cycle_A': self.cycle_weight * F.l1_loss(images['cycled_A'], real_A),
             'loss_cycle_B': self.cycle_weight * F.l1_loss(images['cycled_B'], real_B),
         }
-        # Without DistributedDataParallel's shell, which would wait for gradients that never come.
-        judge_A, judge_B = _bare(self.discriminator_A), _bare(self.discriminator_B)
-        with frozen(judge_A, judge_B):
-            losses['loss_gan_A'] = _least_squares(judge_A(images['fake_A']), real=True)
-            losses['loss_gan_B'] = _least_squares(judge_B(images['fake_B']), real=True)
+        with frozen(self.discriminator_A, self.discriminator_B):
+            logits_A = self.discriminator_A(images['fake_A'])
+            logits_B = self.discriminator_B(images['fake_B'])
+        losses['loss_gan_A'] = _least_squares(logits_A, real=True)
+        losses['loss_gan_B'] = _least_squares(logits_B, real=True)
         if self.identity_weight:
             same_A, same_B = self.generator_BA(real_A), self.generator_AB(real_B)
             losses['loss_identity_A'] = self.identity_weight * F.l1_loss(same_A, real_A)
@@ -197,7 +195,3 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 def _least_squares(logits: Tensor, *, real: bool) -> Tensor:
     """Mean squared distance of ``logits`` from 1 for real, 0 for generated images."""
     return F.mse_loss(logits, torch.full_like(logits, float(real)))
-
-
-def _bare(network: nn.Module) -> nn.Module:
-    return getattr(network, 'module', network)

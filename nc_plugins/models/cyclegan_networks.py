@@ -22,8 +22,8 @@ class ResNetGenerator(nn.Module):
         base_channels: after the stem; the blocks have four times as many.
         conv_cfg, norm_cfg: as in mmcv's ConvModule. ``affine=False`` in ``norm_cfg`` gives the
             convolutions a bias, as the original has it, else the norm brings it.
-        upsample_cfg: 'deconv' or 'NCDeconv', a transposed 3x3 convolution of stride 2; or 'nearest',
-            a resize followed by a 3x3 convolution.
+        upsample_cfg: 'deconv' or 'NCDeconv', a transposed 3x3 convolution of stride 2; or
+            'nearest', a resize followed by a 3x3 convolution.
     """
 
     def __init__(
@@ -95,13 +95,9 @@ class PatchDiscriminator(nn.Module):
         for i in range(num_layers):
             stride = 2 if i + 1 < num_layers else 1
             layers.append(
-                ConvModule(
-                    widths[i], widths[i + 1], 4, stride=stride, padding=1, **slots, **leaky
-                )
+                ConvModule(widths[i], widths[i + 1], 4, stride=stride, padding=1, **slots, **leaky)
             )
-        self.layers = nn.Sequential(
-            *layers, ConvModule(widths[-1], 1, 4, padding=1, act_cfg=None)
-        )
+        self.layers = nn.Sequential(*layers, ConvModule(widths[-1], 1, 4, padding=1, act_cfg=None))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images)

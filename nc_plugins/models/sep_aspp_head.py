@@ -16,7 +16,7 @@ from nc_plugins.layers import NCAffine
 class SepASPPHead(DepthwiseSeparableASPPHead):
     """mmseg's DepthwiseSeparableASPPHead whose separable convolutions take ``conv_cfg`` too.
 
-    With ``conv_cfg=None`` it is its parent, and the names in the state dict are its parent's always.
+    With ``conv_cfg=None`` it is its parent; the names in the state dict are its parent's always.
 
     Args:
         depthwise_conv_cfg: of the depthwise convolutions, None for nn.Conv2d. They have a slot of

@@ -134,13 +134,13 @@ def newest_scalars(folder: Path) -> Path | None:
 
 
 def newest_pictures(folder: Path, at_most: int = 2) -> list[Path]:
-    """The last picture of each name that mmengine's visualizer drew in the latest start.
+    """The last picture of each name that validations drew; of many names the first ``at_most``.
 
-    mmengine writes <name>_<step>.png. With more than ``at_most`` names, the first of them.
+    <name>_<step>.png in samples/, and where mmengine's visualizer draws in its latest start.
     """
     newest: dict[str, tuple[int, Path]] = {}
-    start = max(folder.glob('*/vis_data/vis_image'), default=folder)
-    for path in sorted(start.glob('*.png')):
+    start = max(folder.glob('*/vis_data/vis_image'), default=folder / 'samples')
+    for path in sorted([*folder.glob('samples/*.png'), *start.glob('*.png')]):
         name, _, step = path.stem.rpartition('_')
         if step.isdecimal() and int(step) >= newest.get(name, (0, path))[0]:
             newest[name] = (int(step), path)

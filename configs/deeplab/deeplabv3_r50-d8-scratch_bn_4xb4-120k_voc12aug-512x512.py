@@ -1,0 +1,10 @@
+# Twin of deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py:
+# BatchNorm over the images of all GPUs, as mmseg trains. Needs two images a GPU or more: one leaves
+# a single value per channel where the pyramid pools the image.
+#
+#     python tools/train.py \
+#         configs/deeplab/deeplabv3_r50-d8-scratch_bn_4xb4-120k_voc12aug-512x512.py
+_base_ = './deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py'
+
+slots = dict(norm_cfg=dict(_delete_=True, type='SyncBN'))
+model = dict(backbone=slots, decode_head=slots, auxiliary_head=slots)

@@ -1,0 +1,155 @@
+# DeepLabV3 with GroupNorm in backbone, pyramid and heads, from scratch on VOC 2012 + SBD: the
+# baseline of the deeplabv3_r50-d8-scratch_*_4xb4-120k_voc12aug-512x512.py files, which inherit it.
+# mmsegmentation ships DeepLab with BatchNorm alone.
+#
+#     python tools/train.py \
+#         configs/deeplab/deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py
+#
+# From scratch, because a checkpoint would decide the comparison: the ImageNet weights that mmseg
+# starts from were trained with BatchNorm, and NC and GroupNorm normalise something else than it.
+# Every twin starts from the same kind of noise instead. In return it trains 120k iterations, six
+# times mmseg's 20k after ImageNet: the factor that training detectors from scratch takes
+# (arXiv 1811.08883). So its figures do not compare with mmseg's 76.17 mIoU, only with each other.
+#
+# 4xb4: 4 GPUs with 4 images each. On one GPU, `--auto-scale-lr` divides lr by 4.
+#
+# Data: data/VOCdevkit/VOC2012 as the VOC archive unpacks (JPEGImages, SegmentationClass,
+# ImageSets/Segmentation), plus SegmentationClassAug and ImageSets/Segmentation/aug.txt, which
+# mmsegmentation's tools/dataset_converters/voc_aug.py makes out of SBD. 1,464 + 9,118 images.
+#
+# What has no norm slot is a plain convolution in every twin: the predictors decode_head.conv_seg
+# and auxiliary_head.conv_seg.
+_base_ = '../_base_/segmentation_runtime.py'
+custom_imports = dict(
+    imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
+)
+
+crop_size = (512, 512)  # height, width in pixels
+num_classes = 21  # background is one of them
+norm_cfg = dict(type='GN', num_groups=16)  # 32 leave one channel a group in the stem's first two
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],  # RGB, 0..255: ImageNet's, mmseg's for VOC too
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,  # ignored by the loss
+        size=crop_size,  # of training batches; validation takes whole images
+    ),
+    backbone=dict(
+        type='ResNetV1c',  # three 3x3 convolutions in the stem
+        depth=50,
+        strides=(1, 2, 1, 1),
+        dilations=(1, 1, 2, 4),  # d8: the output has an eighth of the input's side
+        contract_dilation=True,
+        out_indices=(0, 1, 2, 3),
+        style='pytorch',
+        init_cfg=None,  # from scratch; He initialisation
+        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
+        norm_cfg=norm_cfg,
+        norm_eval=False,  # for the BatchNorm twin
+        zero_init_residual=False,
+    ),
+    decode_head=dict(
+        type='ASPPHead',
+        in_channels=2048,
+        in_index=3,
+        channels=512,
+        dilations=(1, 12, 24, 36),
+        dropout_ratio=0.1,
+        num_classes=num_classes,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=1024,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=num_classes,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+
+data_root = 'data/VOCdevkit/VOC2012'
+scale = (2048, 512)  # longest, shortest side in pixels
+train_pipeline = [
+    dict(type='LoadImage'),  # skip_unreadable=True to go on past a broken file
+    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    dict(type='LoadSegMap', num_classes=num_classes),  # not resized: scored at the file's size
+    dict(type='PackSegInputs'),
+]
+voc = dict(
+    type='PascalVOCDataset',
+    data_root=data_root,
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+    ann_file='ImageSets/Segmentation/train.txt',
+    pipeline=train_pipeline,
+)
+sbd = dict(
+    type='PascalVOCDataset',
+    data_root=data_root,
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassAug'),
+    ann_file='ImageSets/Segmentation/aug.txt',
+    pipeline=train_pipeline,
+)
+train_dataloader = dict(
+    batch_size=4,  # a GPU
+    num_workers=4,  # processes a GPU
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(type='ConcatDataset', datasets=[voc, sbd]),
+)
+val_dataloader = dict(
+    batch_size=1,  # the images differ in size
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='PascalVOCDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClass'),
+        ann_file='ImageSets/Segmentation/val.txt',
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005),  # as mmseg's
+)
+param_scheduler = [  # in iterations
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='PolyLR', power=0.9, eta_min=1e-4, by_epoch=False, begin=1000, end=120000),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=120000, val_interval=6000)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=6000))  # in iterations
+log_processor = dict(by_epoch=False)
+
+# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+auto_scale_lr = dict(base_batch_size=16, enable=False)

@@ -1,0 +1,9 @@
+# Twin of deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py:
+# NC convolutions with weight standardisation, and in the norm slots their gain and bias.
+#
+#     python tools/train.py \
+#         configs/deeplab/deeplabv3_r50-d8-scratch_nc-ws_4xb4-120k_voc12aug-512x512.py
+_base_ = './deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py'
+
+slots = dict(conv_cfg=dict(type='NCWS'), norm_cfg=dict(_delete_=True, type='NC'))
+model = dict(backbone=slots, decode_head=slots, auxiliary_head=slots)

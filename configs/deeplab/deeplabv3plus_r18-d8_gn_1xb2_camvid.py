@@ -1,0 +1,156 @@
+# A thin DeepLabV3+ with GroupNorm on CamVid at half size, from scratch at batch 2: street scenes
+# with 11 classes, minutes on a CPU core. Every deeplabv3plus_r18-d8_*_1xb2_camvid.py inherits it.
+#
+#     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_gn_1xb2_camvid.py
+#
+# Data: data/camvid laid out as Pascal VOC, with JPEGImages/*.jpg of 480x360 pixels,
+# SegmentationClass/*.png with the indices below and 255 where nothing is labelled, and
+# ImageSets/Segmentation/{train,val}.txt.
+#
+# Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
+# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why).
+_base_ = '../_base_/segmentation_runtime.py'
+custom_imports = dict(
+    imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
+    allow_failed_imports=False,
+)
+
+crop_size = (160, 160)  # height, width in pixels of the halved frames
+num_classes = 11
+norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group, as 32 groups of 64
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor',
+        mean=[92.9, 94.5, 95.6],  # of the training pixels, RGB, 0..255
+        std=[74.0, 76.8, 76.3],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=crop_size,  # training alone; validation takes whole frames
+    ),
+    backbone=dict(
+        type='ResNet',
+        depth=18,
+        stem_channels=16,  # a quarter of the full width, for CPU cores
+        base_channels=16,
+        num_stages=3,  # the fourth would double the time
+        strides=(1, 2, 1),
+        dilations=(1, 1, 2),  # d8: the output has an eighth of the input's side
+        out_indices=(0, 1, 2),
+        contract_dilation=True,
+        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+        zero_init_residual=False,
+    ),
+    decode_head=dict(
+        type='SepASPPHead',
+        in_channels=64,
+        in_index=2,
+        channels=32,
+        dilations=(1, 2, 4, 6),  # of the pyramid; a crop is 20 wide there
+        c1_in_channels=16,  # of the first stage, at a quarter of the input's side
+        c1_channels=16,
+        dropout_ratio=0.1,
+        num_classes=num_classes,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+
+dataset_type = 'BaseSegDataset'
+data_root = 'data/camvid'
+# Indices and names as in the files; the colours are CamVid's own.
+metainfo = dict(
+    classes=(
+        'sky',
+        'building',
+        'pole',
+        'road',
+        'pavement',
+        'tree',
+        'sign',
+        'fence',
+        'car',
+        'pedestrian',
+        'bicyclist',
+    ),
+    palette=[
+        [128, 128, 128],
+        [128, 0, 0],
+        [192, 192, 128],
+        [128, 64, 128],
+        [0, 0, 192],
+        [128, 128, 0],
+        [192, 128, 128],
+        [64, 64, 128],
+        [64, 0, 128],
+        [64, 64, 0],
+        [0, 128, 192],
+    ],
+)
+scale = (240, 180)  # width, height: half of the files', for CPU cores
+train_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImage'),
+    dict(type='Resize', scale=scale, keep_ratio=True),
+    # After the resize: scores are taken at the size of the files.
+    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='PackSegInputs'),
+]
+folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,  # loading takes a tenth of a step
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=folders,
+        ann_file='ImageSets/Segmentation/train.txt',
+        metainfo=metainfo,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=3,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=folders,
+        ann_file='ImageSets/Segmentation/val.txt',
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01))
+param_scheduler = [  # in iterations
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=False, begin=100, end=2500),
+]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2500, val_interval=500)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))  # in iterations
+log_processor = dict(by_epoch=False)
+
+# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+auto_scale_lr = dict(base_batch_size=2, enable=False)

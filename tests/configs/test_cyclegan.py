@@ -1,0 +1,216 @@
+"""The CycleGAN configs load alone, differ as their names say, and take a step at full size."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip('mmcv')
+from mmengine.config import Config
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+
+FAMILIES = {
+    'cyclegan_resnet9_{}_1xb1-200e_horse2zebra': ['in', 'nc', 'pn', 'gn'],
+    'cyclegan_resnet9_{}_1xb1-200e_summer2winter': ['in', 'nc', 'pn', 'gn'],
+    'cyclegan_resnet4-w24_{}_1xb1-8e_day2dusk': ['in', 'nc'],
+    'cyclegan_resnet2-w16_{}_1xb8-10e_digits': ['in', 'nc', 'pn', 'gn'],
+}
+NAMES = [family.format(kind) for family, kinds in FAMILIES.items() for kind in kinds]
+PAIRS = [(family, kind) for family, kinds in FAMILIES.items() for kind in kinds if kind != 'in']
+IN_FILES = [family.format('in') for family in FAMILIES]
+FULL = [name for name in NAMES if 'horse2zebra' in name]
+BLOCKS = {'resnet9': 9, 'resnet4-w24': 4, 'resnet2-w16': 2}
+LAYERS = {'resnet9': 3, 'resnet4-w24': 2, 'resnet2-w16': 2}  # of stride 2 in a discriminator
+
+IN = dict(type='IN', affine=False)
+SLOTS = {
+    'nc': dict(conv_cfg=dict(type='NC'), norm_cfg=dict(type='NC')),
+    'pn': dict(norm_cfg=dict(type='PN')),
+    'gn': dict(norm_cfg=dict(type='GN', num_groups=32)),
+}
+KINDS = {'in': ('conv', 'IN'), 'nc': ('NC', 'NCAffine'), 'pn': ('conv', 'PN'), 'gn': ('conv', 'GN')}
+
+
+def load(name):
+    path = CONFIGS / 'cyclegan' / f'{name}.py'
+    return Config.fromfile(path, import_custom_modules=False).to_dict()
+
+
+def parts(name):
+    """size of the network and norm: ('resnet9', 'nc')."""
+    return name.split('_')[1], name.split('_')[2]
+
+
+def take_slots(cfg):
+    """Take conv, norm, upsampling and init out of ``cfg`` and return them."""
+    model = cfg['model']
+    taken = {'init_cfg': model.pop('init_cfg')}
+    for part in ('generator', 'discriminator'):
+        keys = ('conv_cfg', 'norm_cfg', 'upsample_cfg')
+        taken[part] = {k: model[part].pop(k) for k in keys if k in model[part]}
+    return taken
+
+
+def test_the_list_above_names_every_file_on_disk():
+    assert {p.stem for p in (CONFIGS / 'cyclegan').rglob('*.py')} == set(NAMES)
+    assert (CONFIGS / '_base_' / 'translation_runtime.py').is_file()
+
+
+@pytest.mark.parametrize(('family', 'kind'), PAIRS)
+def test_a_twin_differs_from_its_in_file_in_its_slots_alone(family, kind):
+    ours, theirs = load(family.format(kind)), load(family.format('in'))
+    slots, base = take_slots(ours), take_slots(theirs)
+    assert ours == theirs
+    expected = dict(SLOTS[kind])
+    if kind == 'gn' and 'w16' in family:
+        expected = dict(
+            norm_cfg=dict(type='GN', num_groups=8)
+        )  # 2 channels a group, as at full width
+    assert base['discriminator'] == dict(norm_cfg=IN)
+    assert slots['discriminator'] == expected
+    deconv = dict(type='NCDeconv' if kind == 'nc' else 'deconv')
+    assert base['generator'] == dict(norm_cfg=IN, upsample_cfg=dict(type='deconv'))
+    assert slots['generator'] == dict(expected, upsample_cfg=deconv)
+    layers = ['Conv2d', 'ConvTranspose2d']
+    assert base['init_cfg'] == dict(type='Normal', layer=layers, std=0.02)
+    if kind == 'nc':  # the scale of a filter is the scale of NC's output
+        assert slots['init_cfg'] == dict(
+            type='Kaiming',
+            layer=layers,
+            mode='fan_in',
+            nonlinearity='linear',
+            distribution='normal',
+        )
+    else:
+        assert slots['init_cfg'] == base['init_cfg']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_opens_with_what_it_is_and_its_command(name):
+    head = re.match(r'(#.*\n)+', (CONFIGS / 'cyclegan' / f'{name}.py').read_text())
+    assert head
+    assert f'python tools/train.py configs/cyclegan/{name}.py' in head.group()
+
+
+@pytest.mark.parametrize('name', [n for n in IN_FILES if 'resnet9' in n])
+def test_the_recipe_is_the_papers(name):
+    cfg = load(name)
+    model, data = cfg['model'], cfg['train_dataloader']
+    assert (model['cycle_weight'], model['identity_weight'], model['pool_size']) == (10, 5, 50)
+    assert model['generator']['num_blocks'] == 9
+    assert model['generator']['base_channels'] == model['discriminator']['base_channels'] == 64
+    assert model['discriminator']['num_layers'] == 3
+    assert data['batch_size'] == 1
+    sizes = {k: data['dataset'][k] for k in ('load_size', 'crop_size', 'flip')}
+    assert sizes == dict(load_size=286, crop_size=256, flip=True)
+    for part in ('generator', 'discriminator'):
+        optimizer = cfg['optim_wrapper'][part]['optimizer']
+        assert optimizer == dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))
+    assert cfg['train_cfg']['max_epochs'] == 200
+    assert cfg['val_dataloader']['dataset']['test_mode'] is True
+
+
+@pytest.mark.parametrize('name', IN_FILES)
+def test_the_rate_is_constant_for_one_half_and_falls_for_the_other(name):
+    cfg = load(name)
+    epochs, schedule = cfg['train_cfg']['max_epochs'], cfg['param_scheduler']
+    assert schedule == dict(
+        type='LinearLR',
+        begin=epochs // 2 - 1,
+        end=epochs,
+        start_factor=1.0,
+        end_factor=pytest.approx(1 / (epochs // 2 + 1)),
+        by_epoch=True,
+    )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_tests_what_it_validates_and_trains_in_its_own_folder(name):
+    cfg = load(name)
+    assert cfg['test_dataloader'] == cfg['val_dataloader']
+    assert cfg['test_evaluator'] == cfg['val_evaluator']
+    roots = {cfg[f'{split}_dataloader']['dataset']['data_root'] for split in ('train', 'val')}
+    assert roots == {cfg['data_root']}
+    assert cfg['val_evaluator'][0] == dict(type='CycleL1')
+
+
+@pytest.fixture(scope='module')
+def loaded_alone(tmp_path_factory):
+    """name -> what load_cyclegan_alone.py reports, for every config, from one subprocess."""
+    folder = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    for name in ('trainA', 'trainB', 'testA', 'testB'):
+        (folder / name).mkdir()
+        pixels = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name / '0.png')
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'RUN': ','.join(FULL)}
+    command = [sys.executable, str(Path(__file__).with_name('load_cyclegan_alone.py')), str(folder)]
+    command += [str(CONFIGS / 'cyclegan' / f'{name}.py') for name in NAMES]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
+    assert len(reports) == len(NAMES)
+    return dict(zip(NAMES, reports, strict=True))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
+    report = loaded_alone[name]
+    assert report['name'] == name
+    assert report['absent_before'] and report['present_after']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
+    size, kind = parts(name)
+    conv, norm = KINDS[kind]
+    # Two of each network. A generator: stem, 2 down, 2 a block, 2 up; and plain to RGB.
+    # A discriminator: as many as its layers; and plain the first and the last.
+    normed = 2 * (5 + 2 * BLOCKS[size]) + 2 * LAYERS[size]
+    expected = {conv: normed, norm: normed}
+    expected['conv'] = expected.get('conv', 0) + 2 * 1 + 2 * 2
+    assert loaded_alone[name]['census'] == expected
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if parts(n)[1] == 'nc'])
+def test_the_convolutions_that_stay_plain_are_these(name, loaded_alone):
+    size, _ = parts(name)
+    assert loaded_alone[name]['plain'] == [
+        'discriminator_A.layers.0.conv',
+        f'discriminator_A.layers.{LAYERS[size] + 1}.conv',
+        f'generator_AB.layers.{BLOCKS[size] + 5}.conv',
+    ]
+    head = (CONFIGS / 'cyclegan' / f'{name}.py').read_text()
+    assert 'Plain as there' in head
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if parts(n) == ('resnet9', 'in')])
+def test_the_original_has_as_many_parameters(name, loaded_alone):
+    assert loaded_alone[name]['parameters'] == {
+        'generator_AB': 11_378_179,
+        'generator_BA': 11_378_179,
+        'discriminator_A': 2_764_737,
+        'discriminator_B': 2_764_737,
+    }
+
+
+@pytest.mark.parametrize('name', FULL)
+def test_it_takes_a_training_step_and_evaluates_an_image(name, loaded_alone):
+    run = loaded_alone[name]['run']
+    assert run['iterations'] == 1
+    kinds = ('cycle', 'gan', 'identity', 'discriminator')
+    assert set(run['losses']) == {'loss', *(f'loss_{kind}_{d}' for kind in kinds for d in 'AB')}
+    assert all(math.isfinite(loss) and loss > 0 for loss in run['losses'].values())
+    assert set(run['metrics']) == {'cycle/l1', 'cycle/l1_A', 'cycle/l1_B'}
+    assert all(math.isfinite(value) and value > 0 for value in run['metrics'].values())
+    assert run['samples'] == ['epoch_001.png']
+    assert run['finite']

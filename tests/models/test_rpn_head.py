@@ -1,0 +1,86 @@
+"""RPNHeadWithSlots: mmdet's RPNHead unless a slot is filled."""
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmcv._ext')
+from mmdet.models import RPNHead
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from torch import nn
+
+import nc_plugins  # noqa: F401
+from nc_plugins.layers import HalfSwapError, NCAffine, NCConv2d
+from nc_plugins.models.rpn_head import RPNHeadWithSlots
+
+NC = dict(type='NC')
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmdet')
+
+
+def head(cls=RPNHeadWithSlots, **kwargs):
+    torch.manual_seed(0)
+    model = cls(in_channels=8, feat_channels=16, **kwargs)
+    model.init_weights()
+    return model.train()
+
+
+def levels():
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(2, 8, size, size + 3, generator=generator) for size in (9, 5)]
+
+
+@pytest.mark.parametrize('num_convs', [1, 3])
+def test_without_slots_it_is_mmdets(num_convs):
+    theirs = head(RPNHead, num_convs=num_convs)
+    ours = head(num_convs=num_convs)
+    if num_convs == 1:
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+    ours.load_state_dict(theirs.state_dict())
+    for our, their in zip(ours(levels()), theirs(levels()), strict=True):
+        for a, b in zip(our, their, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_an_nc_convolution_keeps_its_bias_and_the_predictors_stay_plain():
+    model = head(conv_cfg=NC)
+    assert isinstance(model.rpn_conv, NCConv2d)
+    assert model.rpn_conv.bias is not None
+    assert type(model.rpn_cls) is type(model.rpn_reg) is nn.Conv2d
+    # The init rule for 'Conv2d' reaches it.
+    assert 0.008 < model.rpn_conv.weight.std().item() < 0.012
+
+    # Standardised patches: the scale of the features does not matter, as it does to mmdet's.
+    for cls, kwargs, same in ((RPNHeadWithSlots, dict(conv_cfg=NC), True), (RPNHead, {}, False)):
+        model = head(cls, **kwargs)
+        (one, *_), _ = model(levels())
+        (thousand, *_), _ = model([1000 * level for level in levels()])
+        assert torch.allclose(one, thousand, atol=1e-5) is same
+
+
+@pytest.mark.parametrize('num_convs', [1, 2])
+def test_both_slots(num_convs):
+    model = head(conv_cfg=NC, norm_cfg=NC, num_convs=num_convs)
+    kinds = [type(m) for m in model.modules() if isinstance(m, (NCConv2d, NCAffine))]
+    assert kinds == [NCConv2d, NCAffine] * num_convs
+    assert all(conv.bias is None for conv in model.modules() if isinstance(conv, NCConv2d))
+    scores, deltas = model(levels())
+    outputs = [*scores, *deltas]
+    torch.autograd.backward(outputs, [torch.randn_like(out) for out in outputs])
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_a_norm_slot_alone_is_half_a_swap():
+    with pytest.raises(HalfSwapError, match='does not follow an NC convolution'):
+        head(norm_cfg=NC)(levels())
+
+
+def test_mmdets_registry_builds_it():
+    model = MODELS.build(dict(type='RPNHeadWithSlots', in_channels=8, conv_cfg=NC))
+    assert isinstance(model.rpn_conv, NCConv2d)
+    with pytest.raises(KeyError, match='Cannot find'):  # mmcv's words
+        MODELS.build(dict(type='RPNHeadWithSlots', in_channels=8, conv_cfg=dict(type='NCX')))
