@@ -37,6 +37,10 @@ KNOWN = (
     Measure('coco/bbox_mAP_50', 'box AP50 (0-1)', 3),
     Measure('coco/segm_mAP_50', 'mask AP50 (0-1)', 3),
     Measure('mIoU', 'mean IoU (%)', 2),
+    Measure('digits/read', 'translated digits read right (%)', 2),
+    Measure('cycle/l1', 'cycle L1 (0-2)', 4, lower_is_better=True),
+    Measure('inception/fid_AB', 'FID, A to B', 2, lower_is_better=True),
+    Measure('inception/fid_BA', 'FID, B to A', 2, lower_is_better=True),
     Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
 )
 _LOWER = re.compile(

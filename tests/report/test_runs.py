@@ -144,7 +144,10 @@ def test_known_measures_come_first_and_unknown_ones_still_come(tmp_path):
     ]
     assert [m.label for m in quality_measures([coco])][2:] == ['box AP50 (0-1)']
     assert [m.key for m in quality_measures([run('aAcc', 'mIoU')])] == ['mIoU']
-    assert [m.key for m in quality_measures([run('cycle/l1', 'fid')])] == ['cycle/l1', 'fid']
+    translation = quality_measures([run('cycle/l1', 'digits/read', 'digits/read_real')])
+    assert [m.key for m in translation] == ['digits/read', 'cycle/l1']
+    assert [m.lower_is_better for m in translation] == [False, True]
+    assert [m.key for m in quality_measures([run('psnr', 'ssim')])] == ['psnr', 'ssim']
     assert quality_measures([]) == []
 
 
