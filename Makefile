@@ -10,6 +10,13 @@ PYTHON  := $(VENV)/bin/python
 STAMPS  := $(VENV)/.stamps
 PYTEST_ARGS ?=
 
+# The baseline of each task, then its NC twin.
+DEMO_ALL := \
+	classification/resnet18_gn_1xb2 classification/resnet18_nc_1xb2 \
+	mask_rcnn/mask-rcnn_r18_fpn_gn-all_1xb2 mask_rcnn/mask-rcnn_r18_fpn_nc-all_1xb2 \
+	deeplab/deeplabv3plus_r18-d8_gn_1xb2 deeplab/deeplabv3plus_r18-d8_nc_1xb2 \
+	cyclegan/cyclegan_resnet2-w16_in_1xb8-10e cyclegan/cyclegan_resnet2-w16_nc_1xb8-10e
+
 # --no-compile: byte code is written at first import instead, only for what is imported, so Python
 # must be allowed to write it.
 INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-compile
@@ -25,6 +32,10 @@ help:  ## list the targets
 demo: $(STAMPS)/demo  ## train GroupNorm and NC on real digits, write work_dirs/demo/report.md (minutes)
 	$(PYTHON) tools/make_digits.py data/digits
 	$(PYTHON) tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py configs/classification/resnet18_nc_1xb2_digits.py --seeds 1 --out work_dirs/demo
+
+demo-all: setup  ## the same for detection, segmentation and translation: work_dirs/demo-all/report.md (an hour)
+	$(PYTHON) tools/make_digits.py data/digits
+	$(PYTHON) tools/compare.py $(foreach config,$(DEMO_ALL),configs/$(config)_digits.py) --seeds 1 --out work_dirs/demo-all --title 'Four tasks on handwritten digits'
 
 test: setup  ## run the tests (the first run compiles mmcv's operators, about 15 minutes once)
 	$(PYTHON) -m pytest $(PYTEST_ARGS)

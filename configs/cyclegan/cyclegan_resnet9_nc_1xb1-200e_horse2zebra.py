@@ -15,13 +15,16 @@ model = dict(
     ),
     discriminator=dict(conv_cfg=dict(type='NC'), norm_cfg=dict(_delete_=True, type='NC')),
     # Behind an InstanceNorm the size of a filter does not matter. NC standardises what goes in, so
-    # there it is the size of what comes out: 1 with variance 1 / fan-in, as after a norm.
-    init_cfg=dict(
-        _delete_=True,
-        type='Kaiming',
-        layer=['Conv2d', 'ConvTranspose2d'],
-        mode='fan_in',
-        nonlinearity='linear',
-        distribution='normal',
-    ),
+    # the filter sets the size of what comes out: about 1 with variance 1 / fan-in, as after a norm.
+    # The plain convolutions start as in the twin.
+    init_cfg=[
+        dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02),
+        dict(
+            type='Kaiming',
+            layer=['NCConv2d', 'NCConvTranspose2d'],
+            mode='fan_in',
+            nonlinearity='linear',
+            distribution='normal',
+        ),
+    ],
 )

@@ -236,6 +236,8 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)  # in epochs
+# One picture a validation, for the report and TensorBoard; the set has 100 images.
+default_hooks = dict(visualization=dict(draw=True, interval=100))
 val_cfg = dict()
 test_cfg = dict()
 
