@@ -4,12 +4,13 @@
     python tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py \
         configs/classification/resnet18_nc_1xb2_digits.py --seeds 3 --out work_dirs/digits
 
-Configs that other metrics validate (of another task, say) make a comparison of their own, with a
-baseline of their own, in the same report. Writes OUT/report.md, OUT/results.csv, curves and the
-pictures that the runs drew; the trainings lie in OUT/runs/<config>/seed<k>. A finished training is
-reused as long as its config, the configs under it and the options are what they were (code and data
-are not checked); any other is trained from scratch, and what lay in its folder is kept under
-another name. Ctrl-C ends the trainings and still writes the report of those that finished.
+Configs of another package (default_scope), or validated on other data, make a comparison of their
+own, with a baseline of their own, in the same report. Writes OUT/report.md, OUT/results.csv, curves
+and the pictures that the runs drew; the trainings lie in OUT/runs/<config>/seed<k>. A finished
+training is reused as long as its config, the configs under it and the options are what they were
+(code and data are not checked); any other is trained from scratch, and what lay in its folder is
+kept under another name. Ctrl-C ends the trainings and still writes the report of those that
+finished.
 
 Exit code: 0 if every run is there, 1 if one is missing, 2 if the command line is wrong, 130 after
 Ctrl-C.
@@ -105,11 +106,11 @@ def check(args: argparse.Namespace) -> None:
         stems[stem] = config
 
 
-def measured_by(config) -> str:
-    """The names of the metrics that validate ``config``: what has the same ones can be compared."""
-    evaluator = config.get('val_evaluator') or []
-    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    return ', '.join(str(metric.get('type')) for metric in metrics)
+def task_of(config) -> str:
+    """What ``config`` is validated on: configs with the same package and data can be compared."""
+    dataset = (config.get('val_dataloader') or {}).get('dataset') or {}
+    data = [str(dataset.get(key, '')) for key in ('data_root', 'ann_file')]
+    return ' '.join([str(config.get('default_scope')), *data])
 
 
 def plan(args: argparse.Namespace, report) -> list:
@@ -122,7 +123,7 @@ def plan(args: argparse.Namespace, report) -> list:
             resolved = Config.fromfile(config, import_custom_modules=False)
         except Exception as error:
             raise UsageError(f'cannot read {config}: {type(error).__name__}: {error}') from error
-        task = measured_by(resolved)
+        task = task_of(resolved)
         for seed in range(args.seeds):
             options = [f'randomness.seed={seed}', *args.cfg_options]
             name = report.fingerprint(resolved.to_dict(), options)

@@ -41,8 +41,7 @@ def evaluate(args):
         raise UsageError(f'--out wants a name ending in .pkl or .pickle, got {args.out}')
     check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
-    if args.show_dir:
-        show_in(cfg, args.show_dir)
+    show_in(cfg, args.show_dir)
     enter_scope(cfg)
     check_data(cfg, ['test_dataloader'])
 
@@ -55,10 +54,14 @@ def evaluate(args):
 
 
 def show_in(cfg, folder):
-    """Switch on drawing into ``folder``; each package's hook has its own words for it."""
+    """Draw into ``folder``, None for no pictures; each package's hook has its own words for it."""
     from nc_plugins.engine.usage import UsageError
 
     hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if folder is None:
+        if hook and 'draw' in hook:
+            hook.draw = False  # True may mean the pictures of validations
+        return
     if hook is None:
         raise UsageError('--show-dir needs default_hooks.visualization, which the config lacks')
     if os.path.exists(folder) and not os.path.isdir(folder):
@@ -68,9 +71,9 @@ def show_in(cfg, folder):
         hook.update(enable=True, out_dir=folder)
     elif scope == 'mmseg':
         hook.draw = True
-        cfg.visualizer.vis_backends = [
-            dict(type='LocalVisBackend', save_dir=folder, img_save_dir='.')
-        ]
+        # Absolute, because it is joined to the folder of the log.
+        pictures = os.path.abspath(folder)
+        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=pictures)]
     else:
         # Absolute, because mmdet's hook joins it to the work dir, once an image.
         hook.update(draw=True, test_out_dir=os.path.abspath(folder))

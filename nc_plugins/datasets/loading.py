@@ -79,7 +79,8 @@ class LoadSegMap(BaseTransform):
         kwargs: of mmseg's LoadAnnotations.
 
     Raises: DataError for a label map that is missing, corrupt or truncated, has another size than
-        the image file, has colours instead of indices, or holds other labels.
+        the image file, has colours instead of indices, or holds other labels. Of a 16-bit file
+        mmseg reads the lower eight bits, before they can be checked here.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, **kwargs) -> None:

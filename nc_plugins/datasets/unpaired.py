@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.utils.data import Dataset, get_worker_info
 from torchvision.transforms import InterpolationMode, v2
 
@@ -32,8 +32,8 @@ class UnpairedImages(Dataset):
     images uint8 [3, H, W], RGB; batch it with mmengine's default collate function.
 
     Random numbers are torch's. In the main process ``randomness.seed`` governs them; a worker
-    takes the seed that its DataLoader drew for it, another one each epoch (mmengine's is the same
-    in every epoch).
+    takes the seed that its DataLoader drew for it, so that the draws of no two epochs are alike
+    (with mmengine's seed those of all would be).
 
     Args:
         data_root: the folder of the domains' folders.
@@ -118,7 +118,12 @@ def list_images(folder: Path) -> list[Path]:
     """The images of ``folder`` by name; not those of folders within."""
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no image folder {folder}')
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = sorted(
+        path
+        for path in folder.iterdir()
+        # A name with a dot in front is no picture, but what macOS writes beside one.
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+    )
     if not files:
         raise ValueError(f'{folder} holds no images ({", ".join(SUFFIXES)})')
     return files
@@ -128,7 +133,7 @@ def read_rgb(path: Path) -> Image.Image:
     """Decode the whole of an image file; DataError if it is missing, no image, or cut short."""
     try:
         with Image.open(path) as image:
-            return image.convert('RGB')
+            return ImageOps.exif_transpose(image).convert('RGB')
     # SyntaxError is Pillow's word for a broken PNG.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise DataError(f'{path} cannot be read as an image ({e})') from e

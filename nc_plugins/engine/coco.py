@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .usage import UsageError, one_line
+from .usage import UsageError, is_first_process, one_line
 
 
 def check_coco(dataset: dict, cls: type | None, where: str, metrics: Iterable[dict] = ()) -> None:
@@ -25,7 +25,7 @@ def check_coco(dataset: dict, cls: type | None, where: str, metrics: Iterable[di
     Raises: UsageError that names the file, what is wrong in it and what to do.
     """
     path, folder = _local(dataset, cls)
-    if path is None or os.environ.get('RANK', '0') != '0':
+    if path is None or not is_first_process():
         return
     try:
         content = _read(path)

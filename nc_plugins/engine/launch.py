@@ -16,7 +16,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.loading import DataError
-from .usage import UsageError, did_you_mean, explain, one_line
+from .usage import UsageError, did_you_mean, explain, is_first_process, one_line
 
 # Top-level keys that mmengine reads besides the arguments of its Runner, and ours.
 RUNTIME_KEYS = {
@@ -123,7 +123,7 @@ def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
             if isinstance(e, DataError):
                 raise UsageError(e.sentence) from e
             raise
-        if os.environ.get('RANK', '0') == '0':
+        if is_first_process():
             _take_back(made)
             if not made:
                 _take_back_new(work_dir, before)

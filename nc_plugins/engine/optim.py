@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -23,7 +25,7 @@ class PartsOptimWrapperConstructor:
     generator_BA. Keys that hold no optimizer (``type='AmpOptimWrapper'``, ``clip_grad``) are given
     to every part.
 
-    Raises: ValueError if a part matches no child, or a trainable parameter has no part.
+    Raises: ValueError if a part matches no child, or a trainable parameter has not just one part.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -50,11 +52,12 @@ class PartsOptimWrapperConstructor:
                     f'{", ".join(children)}'
                 )
             wrappers[part] = build_optim_wrapper(nn.ModuleDict(mine), {**self.shared, **cfg})
-        for name, child in children.items():
-            trainable = any(p.requires_grad for p in child.parameters())
-            if trainable and not name.startswith(tuple(self.parts)):
+        trained = [p for w in wrappers.values() for g in w.param_groups for p in g['params']]
+        times = Counter(map(id, trained))
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and times[id(parameter)] != 1:
                 raise ValueError(
-                    f"no part of optim_wrapper trains the model's {name}: "
-                    f'its parts are {", ".join(self.parts)}'
+                    f"{times[id(parameter)]} parts of optim_wrapper train the model's {name}, one "
+                    f'is wanted: its parts are {", ".join(self.parts)}'
                 )
         return OptimWrapperDict(**wrappers)

@@ -248,6 +248,8 @@ def _unsmooth_validation(runner) -> None:
 
 def _batch_size(data_batch, runner) -> int:
     samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
+    if isinstance(samples, Mapping):  # of unpaired images, by domain: a pair counts once
+        samples = next(iter(samples.values()), None)
     if isinstance(samples, (list, tuple)):
         return len(samples)
     return runner.train_dataloader.batch_size or 0

@@ -10,6 +10,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop
 from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
@@ -24,8 +25,8 @@ class TranslationVisualizationHook(Hook):
     """Draw input, translation and the way back side by side.
 
     At every validation a grid of the first ``rows`` samples, on the left A -> B -> A, on the right
-    B -> A -> B, goes to ``<work_dir>/samples/epoch_<n>.png`` and to the visualizer's backends
-    (TensorBoard) under the name ``samples``.
+    B -> A -> B, goes to ``<work_dir>/samples/epoch_<n>.png`` (``iter_<n>.png`` where iterations
+    are counted) and to the visualizer's backends (TensorBoard) under the name ``samples``.
 
     In a test with ``draw=True`` (``tools/test.py --show-dir DIR``) every image becomes a picture
     of three, a PNG under its own name in the folders AB and BA of ``test_out_dir``.
@@ -64,11 +65,13 @@ class TranslationVisualizationHook(Hook):
         self._samples = []
         folder = Path(runner.work_dir, 'samples')
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid).save(folder / f'epoch_{runner.epoch:03d}.png')
+        by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
+        step = runner.epoch if by_epoch else runner.iter
+        Image.fromarray(grid).save(folder / f'{"epoch" if by_epoch else "iter"}_{step:03d}.png')
         for backend in runner.visualizer._vis_backends.values():
             # The local one would write the same file a second time.
             if not isinstance(backend, LocalVisBackend):
-                backend.add_image('samples', grid, step=runner.epoch)
+                backend.add_image('samples', grid, step=step)
 
     def after_test_iter(
         self, runner, batch_idx, data_batch=None, outputs: Sequence[dict] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 import traceback
@@ -67,9 +68,15 @@ def explain(error: Exception) -> str | None:
     if any(frame.name == '_load_checkpoint' for frame in frames):
         name = _local(error, '_load_checkpoint', 'filename')
         return f'checkpoint {name} cannot be read ({type(error).__name__}: {text})'
-    if _raised_here(frames) and isinstance(error, (TypeError, ValueError, OSError)):
+    if _raised_here(frames) and isinstance(error, (TypeError, ValueError, OSError, ImportError)):
         return text
     return None
+
+
+def is_first_process() -> bool:
+    """Whether this is rank 0, also before torch.distributed knows, under any launcher."""
+    ranks = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return next((os.environ[name] for name in ranks if name in os.environ), '0') == '0'
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

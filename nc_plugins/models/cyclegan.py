@@ -157,11 +157,12 @@ class ImagePool:
         one whose place it takes. A pool that is not yet full returns what it is given."""
         returned = []
         for image in images:
+            kept = image.clone()  # a view would keep its whole batch
             if len(self.images) < self.size:
-                self.images.append(image)
+                self.images.append(kept)
             elif self.size and torch.rand(()) < 0.5:
                 place = int(torch.randint(self.size, ()))
-                image, self.images[place] = self.images[place], image
+                image, self.images[place] = self.images[place], kept
             returned.append(image)
         return torch.stack(returned)
 

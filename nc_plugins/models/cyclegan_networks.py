@@ -36,7 +36,7 @@ class ResNetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         width = base_channels
-        slots = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, bias=_conv_has_bias(norm_cfg))
+        slots = _slots(conv_cfg, norm_cfg, base_channels)
         reflect = dict(padding_mode='reflect', **slots)
         self.layers = nn.Sequential(
             ConvModule(3, width, 7, padding=3, **reflect),
@@ -49,6 +49,10 @@ class ResNetGenerator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2] % 4 or images.shape[3] % 4:
+            raise ValueError(
+                f'images are {images.shape[2]}x{images.shape[3]}, sides that 4 divides are wanted'
+            )
         return self.layers(images)
 
 
@@ -88,7 +92,7 @@ class PatchDiscriminator(nn.Module):
         norm_cfg: dict = dict(type='IN', affine=False),  # noqa: B006
     ) -> None:
         super().__init__()
-        slots = dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, bias=_conv_has_bias(norm_cfg))
+        slots = _slots(conv_cfg, norm_cfg, base_channels)
         leaky = dict(act_cfg=dict(type='LeakyReLU', negative_slope=0.2))
         widths = [base_channels * min(2**i, 8) for i in range(num_layers + 1)]
         layers = [ConvModule(3, widths[0], 4, stride=2, padding=1, **leaky)]
@@ -103,8 +107,10 @@ class PatchDiscriminator(nn.Module):
         return self.layers(images)
 
 
-def _conv_has_bias(norm_cfg: dict) -> bool:
-    return not norm_cfg.get('affine', True)
+def _slots(conv_cfg: dict | None, norm_cfg: dict | None, channels: int) -> dict:
+    """Arguments of a ConvModule; the convolution has a bias where no norm brings one."""
+    norm = build_norm_layer(norm_cfg, channels)[1] if norm_cfg else None
+    return dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, bias=getattr(norm, 'bias', None) is None)
 
 
 def _upsample(inputs: int, outputs: int, upsample_cfg: dict, *, bias: bool, **slots) -> nn.Module:
@@ -115,5 +121,5 @@ def _upsample(inputs: int, outputs: int, upsample_cfg: dict, *, bias: bool, **sl
     deconv = build_upsample_layer(
         upsample_cfg, inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=bias
     )
-    norm = build_norm_layer(slots['norm_cfg'], outputs)[1]
+    norm = build_norm_layer(slots['norm_cfg'], outputs)[1] if slots['norm_cfg'] else nn.Identity()
     return nn.Sequential(deconv, norm, nn.ReLU(inplace=True))

@@ -41,6 +41,8 @@ KNOWN = (
     Measure('cycle/l1', 'cycle L1 (0-2)', 4, lower_is_better=True),
     Measure('inception/fid_AB', 'FID, A to B', 2, lower_is_better=True),
     Measure('inception/fid_BA', 'FID, B to A', 2, lower_is_better=True),
+    Measure('inception/kid_AB', 'KID, A to B', 4, lower_is_better=True),
+    Measure('inception/kid_BA', 'KID, B to A', 4, lower_is_better=True),
     Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
 )
 _LOWER = re.compile(
@@ -63,7 +65,7 @@ def metric_keys(runs: Iterable[Run]) -> list[str]:
     return known + [key for key in seen if key not in known]
 
 
-def quality_measures(runs: Iterable[Run], at_most: int = 4) -> list[Measure]:
+def quality_measures(runs: Iterable[Run], at_most: int = 6) -> list[Measure]:
     """The measures a comparison is about, validation loss aside.
 
     The known ones that the runs have; if they have none, the first of the others.

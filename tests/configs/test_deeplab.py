@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,14 +113,6 @@ def test_no_checkpoint_favours_a_twin_and_labels_are_checked(name):
     assert counted[0] == counted[1]
     assert not any(step.by_epoch for step in cfg.param_scheduler)
     assert cfg.log_processor.by_epoch is cfg.default_hooks.checkpoint.by_epoch is False
-
-
-@pytest.mark.parametrize('name', ALL)
-def test_it_opens_with_what_it_is_and_its_command(name):
-    head = re.match(r'(#.*\n)+', (FOLDER / f'{name}.py').read_text())
-    assert head
-    command = re.sub(r'\\\n#', '', head.group())
-    assert re.search(rf'python tools/train\.py +configs/deeplab/{re.escape(name)}\.py\n', command)
 
 
 @pytest.fixture(scope='module')

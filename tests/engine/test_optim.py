@@ -48,5 +48,8 @@ def test_wrong_parts():
     with pytest.raises(ValueError, match="part 'critic', but no child"):
         wrong(build())
     half = PartsOptimWrapperConstructor(dict(generator=OPTIM['generator']))
-    with pytest.raises(ValueError, match="trains the model's discriminator_A"):
+    with pytest.raises(ValueError, match=r"0 parts .* train the model's discriminator_A"):
         half(build())
+    twice = PartsOptimWrapperConstructor(dict(OPTIM, generator_AB=dict(optimizer=ADAM)))
+    with pytest.raises(ValueError, match=r"2 parts .* train the model's generator_AB"):
+        twice(build())

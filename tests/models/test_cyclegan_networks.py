@@ -43,6 +43,11 @@ def test_a_plain_transposed_convolution_in_an_nc_generator_is_half_a_swap():
         net(torch.randn(1, 3, 16, 16))
 
 
+def test_a_generator_refuses_sides_that_it_cannot_give_back():
+    with pytest.raises(ValueError, match='images are 18x16, sides that 4 divides are wanted'):
+        ResNetGenerator(1, 4)(torch.randn(1, 3, 18, 16))
+
+
 @pytest.mark.parametrize(('layers', 'field'), [(1, 16), (2, 34), (3, 70)])
 def test_a_logit_sees_the_patch_it_is_said_to_see(layers, field):
     net = PatchDiscriminator(layers, 4, norm_cfg=dict(type='GN', num_groups=1))
@@ -76,7 +81,12 @@ def test_the_last_layer_of_the_generator_and_the_ends_of_the_discriminator_stay_
 
 
 def test_a_convolution_has_a_bias_where_the_norm_has_none():
-    for slots, expected in ((IN, True), (NC, False), (GN, False)):
+    bare_in = dict(norm_cfg=dict(type='IN'))  # torch's default has no affine
+    no_norm = dict(conv_cfg=dict(type='NC'), norm_cfg=None)
+    for slots, expected in ((IN, True), (NC, False), (GN, False), (bare_in, True), (no_norm, True)):
+        generator = ResNetGenerator(1, 4, upsample_cfg=dict(type='NCDeconv'), **slots)
+        assert (generator.layers[0].conv.bias is not None) is expected
+        assert (generator.layers[-2][0].bias is not None) is expected
         net = PatchDiscriminator(2, 4, **slots)
         assert all((layer.conv.bias is not None) is expected for layer in net.layers[1:-1])
         assert net.layers[0].conv.bias is not None

@@ -110,7 +110,7 @@ def test_a_task_trains_tests_and_draws(task, digits, tmp_path):
     done = run('test', *arguments, folder=digits)
     assert done.returncode == 0, done.stderr[-3000:]
     drawn = sorted(shown.glob(pictures))
-    assert len(drawn) == 4 if task == 'translation' else 2
+    assert len(drawn) == (4 if task == 'translation' else 2)
     for path in drawn:
         with Image.open(path) as picture:
             assert np.asarray(picture).std() > 5, f'{path} shows nothing'
