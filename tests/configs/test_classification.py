@@ -1,19 +1,15 @@
 """Each classification config: it loads alone, differs from its GN file as its name says alone."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmpretrain')
+from alone import ask, check_loads
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 # name -> (conv_cfg, norm_cfg, act_cfg, kind of convolution, kind of norm); None: as the GN file
 NC, NC_NORM = dict(type='NC'), dict(type='NC')
@@ -124,29 +120,14 @@ def test_the_thin_comparison_is_the_cifar10_config_but_for_size():
 
 @pytest.fixture(scope='module')
 def loaded_alone():
-    """name -> what tests/configs/load_alone.py reports, for every config, from one subprocess."""
     steps = [name for name in ALL if 'digits' in name or twin_of(name) in ('nc', 'in')]
-    env = {
-        **os.environ,
-        'PYTHONPATH': str(ROOT),
-        'OMP_NUM_THREADS': '1',
-        'STEP': ','.join(Path(name).name for name in steps),
-    }
-    command = [sys.executable, str(Path(__file__).with_name('load_alone.py'))]
-    command += [str(CONFIGS / f'{name}.py') for name in ALL]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
-    assert len(reports) == len(ALL)
-    return dict(zip(ALL, reports, strict=True))
+    return ask('classification', ALL, STEP=','.join(Path(name).name for name in steps))
 
 
 @pytest.mark.parametrize('name', ALL)
 def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
     report = loaded_alone[name]
-    assert report['name'] == Path(name).name
-    assert report['absent_before'] and report['present_after']
-    assert report['hooks'] == ['NCCensusHook', 'RunRecordHook', 'ShortHistoryHook']
+    check_loads(report)
     assert report['metrics'] == ['Accuracy', 'ValLoss']
 
 
@@ -155,7 +136,7 @@ def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
     report, twin = loaded_alone[name], twin_of(name)
     _, _, act, conv, norm = TWINS.get(twin, (None, None, None, 'conv', 'GN'))
     layers = 53 if 'resnet50' in name else 20
-    assert {kind: n for kind, n in report['census'].items() if n} == {conv: layers, norm: layers}
+    assert report['census'] == {conv: layers, norm: layers}
     assert report['activations'] == [(act or dict(type='ReLU'))['type']]
     if norm == 'GN':
         assert report['groups'] == [

@@ -1,21 +1,17 @@
 """The CycleGAN configs load alone, differ as their names say, and take a step at full size."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('mmcv')
+from alone import ask, check_loads
 from mmengine.config import Config
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 FAMILIES = {
     'cyclegan_resnet9_{}_1xb1-200e_horse2zebra': ['in', 'nc', 'pn', 'gn'],
@@ -138,28 +134,18 @@ def test_it_tests_what_it_validates_and_trains_in_its_own_folder(name):
 
 @pytest.fixture(scope='module')
 def loaded_alone(tmp_path_factory):
-    """name -> what load_cyclegan_alone.py reports, for every config, from one subprocess."""
     folder = tmp_path_factory.mktemp('images')
     rng = np.random.default_rng(0)
     for name in ('trainA', 'trainB', 'testA', 'testB'):
         (folder / name).mkdir()
         pixels = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name / '0.png')
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'RUN': ','.join(FULL)}
-    command = [sys.executable, str(Path(__file__).with_name('load_cyclegan_alone.py')), str(folder)]
-    command += [str(CONFIGS / 'cyclegan' / f'{name}.py') for name in NAMES]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
-    assert len(reports) == len(NAMES)
-    return dict(zip(NAMES, reports, strict=True))
+    return ask('cyclegan', NAMES, str(folder), RUN=','.join(FULL))
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    report = loaded_alone[name]
-    assert report['name'] == name
-    assert report['absent_before'] and report['present_after']
+    check_loads(loaded_alone[name])
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -5,10 +5,7 @@ With NC_FULL_SIZE=1 in the environment the full-size models see 800x1333 images,
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +13,11 @@ import pytest
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmcv._ext')
+from alone import FULL_SIZE, ask, check_loads
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = ROOT / 'configs/mask_rcnn'
-FULL_SIZE = os.environ.get('NC_FULL_SIZE', '')
+CONFIGS = Path(__file__).parents[2] / 'configs/mask_rcnn'
 
 SIX, TWO = (f'mask-rcnn_r50-scratch_fpn_{{}}-all_{n}x_coco' for n in (6, 2))
 DIGITS, TEN = (f'mask-rcnn_r18_fpn_{{}}-all_1xb2_{data}' for data in ('digits', 'coco-ten'))
@@ -134,24 +130,13 @@ def test_the_header_of_the_gn_file_lists_what_stays_plain(family):
 
 @pytest.fixture(scope='module')
 def loaded_alone():
-    """name -> what load_mask_rcnn_alone.py reports, for every config, from one subprocess."""
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'STEP': ','.join(STEP), 'FULL_SIZE': FULL_SIZE}
-    command = [sys.executable, str(Path(__file__).with_name('load_mask_rcnn_alone.py'))]
-    command += [str(CONFIGS / f'{name}.py') for name in ALL]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=3000)
-    assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
-    assert len(reports) == len(ALL)
-    return dict(zip(ALL, reports, strict=True))
+    return ask('mask_rcnn', ALL, STEP=','.join(STEP))
 
 
 @pytest.mark.parametrize('name', ALL)
 def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    report = loaded_alone[name]
-    assert report['name'] == name
-    assert report['absent_before'] and report['present_after']
-    assert report['unknown'] == []
-    assert report['hooks'] == ['NCCensusHook', 'RunRecordHook', 'ShortHistoryHook']
+    check_loads(loaded_alone[name])
+    assert loaded_alone[name]['unknown'] == []
 
 
 @pytest.mark.parametrize('name', ALL)

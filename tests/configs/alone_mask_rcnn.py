@@ -1,47 +1,34 @@
-"""Loads each Mask R-CNN config in a process of its own; run by test_mask_rcnn.
+"""Reports what each Mask R-CNN config is made of, and a step for those in STEP.
 
-    python load_mask_rcnn_alone.py CONFIG ...
-
-One JSON line a config: what it is made of, and with a name in STEP what one training iteration and
-one evaluation image do. The images are random; 800x1333 pixels and 512 regions take a processor two
-minutes, so a model made for these gets 128x213 and 16 unless FULL_SIZE is set. The processes are
-forks of one that has imported mmdet, which takes seconds, and not nc_plugins.
+A step is one training iteration and one evaluated image, both random; 800x1333 pixels and 512
+regions take a processor two minutes, so a model made for these gets 128x213 and 16 unless
+NC_FULL_SIZE is set.
 """
 
-import json
 import os
-import sys
-from pathlib import Path
 
 import mmdet.datasets
 import mmdet.evaluation
 import mmdet.models  # noqa: F401
 import torch
-from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from alone import FULL_SIZE, answer, census, opened
+from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmdet.testing import demo_mm_inputs
-from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
 from torch import nn
 
 STEP = os.environ.get('STEP', '').split(',')
-FULL_SIZE = bool(os.environ.get('FULL_SIZE'))
 
 
 def report(path: str) -> dict:
-    found = {'name': Path(path).stem, 'absent_before': 'nc_plugins' not in sys.modules}
-    cfg = Config.fromfile(path)
-    found['present_after'] = 'nc_plugins' in sys.modules
-    init_default_scope(cfg.default_scope)
+    cfg, found = opened(path)
     found['unknown'] = [name for name, registry in types(cfg) if registry.get(name) is None]
-    found['hooks'] = [hook.type for hook in cfg.custom_hooks]
 
-    from nc_plugins import layer_census
     from nc_plugins.layers import NCConv2d
 
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
-    found['census'] = {kind: n for kind, n in layer_census(model).items() if n}
+    found['census'] = census(model)
     found['plain'] = [
         name
         for name, module in model.named_modules()
@@ -56,8 +43,6 @@ def report(path: str) -> dict:
 
 def types(cfg):
     """Every type that the Runner would look up, with its registry."""
-    for hook in cfg.custom_hooks:
-        yield hook.type, HOOKS
     yield cfg.val_evaluator.type, METRICS
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
@@ -115,17 +100,5 @@ def sum_of(loss) -> float:
     return float(sum(loss).detach() if isinstance(loss, list) else loss.detach())
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    for path in sys.argv[1:]:
-        child = os.fork()
-        if child == 0:
-            print(json.dumps(report(path)), flush=True)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status:
-            sys.exit(f'{path}: exit status {status}')
-
-
 if __name__ == '__main__':
-    main()
+    answer(report)

@@ -1,38 +1,20 @@
-"""Loads each config in a process of its own that has not imported nc_plugins; run by test_configs.
+"""Reports the census of each config, its activations, and a training step for those in STEP."""
 
-    python load_alone.py CONFIG ...
-
-One JSON line a config: was nc_plugins absent before, the census of the built model, what it
-activates with, and with a name in STEP the loss of one training step. The processes are forks of
-one that has imported mmpretrain, which takes seconds.
-"""
-
-import json
 import os
-import sys
-from pathlib import Path
 
 import mmpretrain.models  # noqa: F401
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from mmpretrain.registry import HOOKS, METRICS
+from alone import answer, census, opened
+from mmengine.registry import MODELS
+from mmpretrain.registry import METRICS
 from mmpretrain.structures import DataSample
 
 STEP = os.environ.get('STEP', '').split(',')
 
 
 def report(path: str) -> dict:
-    found = {'name': Path(path).stem, 'absent_before': 'nc_plugins' not in sys.modules}
-    cfg = Config.fromfile(path)
-    found['present_after'] = 'nc_plugins' in sys.modules
-    init_default_scope(cfg.default_scope)
-    hooks = [hook.type for hook in cfg.custom_hooks]
-    found['hooks'] = [name for name in hooks if HOOKS.get(name) is not None]
+    cfg, found = opened(path)
     found['metrics'] = [m.type for m in cfg.val_evaluator if METRICS.get(m.type) is not None]
-
-    from nc_plugins import layer_census
-
     # A narrow model has the same layers; 32 channels still divide into 32 groups.
     width = 32
     expansion = 4 if cfg.model.backbone.depth == 50 else 1
@@ -40,7 +22,7 @@ def report(path: str) -> dict:
     cfg.model.head.in_channels = width * 8 * expansion
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
-    found['census'] = layer_census(model)
+    found['census'] = census(model)
     found['groups'] = sorted({m.num_groups for m in model.modules() if hasattr(m, 'num_groups')})
     acts = [m for m in model.modules() if type(m).__module__ == 'torch.nn.modules.activation']
     found['activations'] = sorted({type(m).__name__ for m in acts})
@@ -55,17 +37,5 @@ def report(path: str) -> dict:
     return found
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    for path in sys.argv[1:]:
-        child = os.fork()
-        if child == 0:
-            print(json.dumps(report(path)), flush=True)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if status:
-            sys.exit(f'{path}: exit status {status}')
-
-
 if __name__ == '__main__':
-    main()
+    answer(report)
