@@ -8,7 +8,8 @@
 # ImageSets/Segmentation/{train,val}.txt.
 #
 # Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
-# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why).
+# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
+# the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
 _base_ = '../_base_/segmentation_runtime.py'
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],

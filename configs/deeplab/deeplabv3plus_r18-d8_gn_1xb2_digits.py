@@ -6,7 +6,8 @@
 #     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_gn_1xb2_digits.py
 #
 # Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
-# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why).
+# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
+# the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
 _base_ = '../_base_/segmentation_runtime.py'
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
@@ -131,7 +132,11 @@ param_scheduler = [  # in iterations
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))  # in iterations
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=500),  # in iterations
+    # One picture a validation, for the report and TensorBoard; the set has ten batches.
+    visualization=dict(draw=True, interval=100),
+)
 log_processor = dict(by_epoch=False)
 
 # Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.

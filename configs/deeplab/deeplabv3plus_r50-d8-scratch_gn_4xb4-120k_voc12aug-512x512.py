@@ -7,7 +7,8 @@
 #
 # The head is mmseg's DepthwiseSeparableASPPHead in a subclass, because mmseg hands no conv_cfg to
 # separable convolutions. Theirs stay two: a pointwise one, which takes conv_cfg, and a depthwise
-# one, plain in every twin. Plain are also decode_head.conv_seg and auxiliary_head.conv_seg.
+# one, plain in every twin; in the NC twins gain and bias follow it, and no normalisation before the
+# pointwise one's. Plain are also decode_head.conv_seg and auxiliary_head.conv_seg.
 _base_ = './deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py'
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],

@@ -1,20 +1,16 @@
 """The DeepLab configs: what twins share, what they are made of, and that they train and predict."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmseg')
 pytest.importorskip('mmcv._ext', reason="mmseg needs mmcv's compiled operators")
+from alone import FULL_SIZE, ask, check_loads
 from mmengine.config import Config
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / 'configs' / 'deeplab'
+FOLDER = Path(__file__).parents[2] / 'configs' / 'deeplab'
 
 # name -> (conv_cfg, norm_cfg, kind of convolution, kind of norm); None: as the GN file
 NC, NC_NORM = dict(type='NC'), dict(type='NC')
@@ -117,23 +113,13 @@ def test_no_checkpoint_favours_a_twin_and_labels_are_checked(name):
 
 @pytest.fixture(scope='module')
 def loaded_alone():
-    """name -> what load_deeplab_alone.py reports, for every config, from one subprocess."""
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(Path(__file__).with_name('load_deeplab_alone.py'))]
-    command += [str(FOLDER / f'{name}.py') for name in ALL]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
-    assert len(reports) == len(ALL)
-    return dict(zip(ALL, reports, strict=True))
+    return ask('deeplab', ALL)
 
 
 @pytest.mark.parametrize('name', ALL)
 def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
     report = loaded_alone[name]
-    assert report['name'] == name
-    assert report['absent_before'] and report['present_after']
-    assert report['hooks'] == ['NCCensusHook', 'RunRecordHook', 'ShortHistoryHook']
+    check_loads(report)
     assert report['metric'] and report['unknown'] == []
 
 
@@ -157,5 +143,7 @@ def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
 @pytest.mark.parametrize('name', ALL)
 def test_it_trains_one_iteration_and_predicts_one_image(name, loaded_alone):
     report = loaded_alone[name]
-    assert math.isfinite(report['loss']) and report['grads']
+    assert math.isfinite(report['loss'])
+    assert report['still'] == []  # every parameter has moved
+    assert report['side'] == (512 if FULL_SIZE and 'r50' in name else 128)
     assert report['predicted'] == [1, 100, 133]
