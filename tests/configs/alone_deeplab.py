@@ -43,13 +43,13 @@ def report(path: str) -> dict:
     side = 512 if large else 128
     # BatchNorm has nothing to normalise by where the pyramid's pool leaves one pixel an image.
     batch = 2 if not large or found['census'].get('BN') else 1
-    found['loss'], found['still'] = train_step(model, cfg, side, batch)
+    found['loss'], found['untrained'] = train_step(model, cfg, side, batch)
     found['side'], found['predicted'] = side, predict(model, side)
     return found
 
 
 def train_step(model, cfg, side: int, batch: int) -> tuple[float, list[str]]:
-    """The loss of the first iteration on noise, and the parameters that it did not move."""
+    """The loss of the first iteration on noise, and the parameters that got no gradient from it."""
     model.data_preprocessor.size = (side, side)
     labels = torch.randint(0, cfg.num_classes, (batch, 1, side, side))
     labels[:, :, :8] = 255
@@ -57,11 +57,19 @@ def train_step(model, cfg, side: int, batch: int) -> tuple[float, list[str]]:
         inputs=[torch.randint(0, 256, (3, side, side)).byte() for _ in range(batch)],
         data_samples=[SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels],
     )
-    cfg.optim_wrapper.optimizer.weight_decay = 0.0  # it would move what has no gradient
+    # Not whether they moved: some gains of BatchNorm, which are 1, have gradients of 1e-6.
+    trained = set()
+    for name, parameter in model.named_parameters():
+        parameter.register_post_accumulate_grad_hook(
+            lambda p, name=name: trained.add(name) if usable(p.grad) else None
+        )
     optim = build_optim_wrapper(model, cfg.optim_wrapper)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
     loss = model.train().train_step(data, optim)['loss'].item()
-    return loss, [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    return loss, [name for name, _ in model.named_parameters() if name not in trained]
+
+
+def usable(grad) -> bool:
+    return bool(grad.isfinite().all() and grad.any())
 
 
 def predict(model, side: int) -> list:
