@@ -169,14 +169,14 @@ def _time_left(
         if child.expected:
             known.setdefault(child.job.task, []).append(child.expected)
     usual = {task: sum(values) / len(values) for task, values in known.items()}
-    if not usual:
-        return ''
     tasks = [child.job.task for child in running] + [job.task for job in waiting]
     seconds = sum(usual.get(job.task, 0.0) for job in waiting)
     for child in running:
         expected = child.expected or usual.get(child.job.task, 0.0)
         seconds += max(0.0, expected - child.age)
     more = 'more than ' if any(task not in usual for task in tasks) else ''
+    if more and seconds == 0.0:
+        return ''
     return f'; {more}{duration(seconds / parallel)} left'
 
 

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip('mmengine')
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.runner import IterBasedTrainLoop
 from PIL import Image
 
 from nc_plugins.engine.translation import WAYS, TranslationVisualizationHook, strip
@@ -262,7 +263,8 @@ class Backend:
 
 class FakeRunner:
     def __init__(self, work_dir):
-        self.work_dir, self.epoch = str(work_dir), 7
+        self.work_dir, self.epoch, self.iter = str(work_dir), 7, 1500
+        self.train_loop = None
         self.visualizer = type('Visualizer', (), {'_vis_backends': {'x': Backend()}})()
 
 
@@ -278,6 +280,16 @@ def test_a_validation_leaves_one_grid_in_the_run_folder_and_in_the_backends(tmp_
     with Image.open(tmp_path / files[0]) as grid:
         assert grid.size == (2 * 3 * 4, 3 * 4)
     assert runner.visualizer._vis_backends['x'].images == [('samples', (12, 24, 3), 7)] * 2
+
+
+def test_where_iterations_are_counted_they_name_the_grid(tmp_path):
+    runner, hook = FakeRunner(tmp_path), TranslationVisualizationHook(rows=1)
+    runner.train_loop = object.__new__(IterBasedTrainLoop)
+    hook.before_val_epoch(runner)
+    hook.after_val_iter(runner, 0, outputs=[sample()])
+    hook.after_val_epoch(runner)
+    assert (tmp_path / 'samples/iter_1500.png').is_file()
+    assert runner.visualizer._vis_backends['x'].images == [('samples', (4, 24, 3), 1500)]
 
 
 def test_no_rows_no_grid(tmp_path):
