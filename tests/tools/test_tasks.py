@@ -100,7 +100,7 @@ def test_a_task_trains_tests_and_draws(task, digits, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((work_dir / 'record.json').read_text())
     assert record['finished'] is True and record['max_iters'] == 3 - (task == 'translation')
-    assert record['census']['NC'] == record['census']['NCAffine'] > 5
+    assert record['census']['NCAffine'] >= record['census']['NC'] > 5
     assert set(metrics) <= set(record['metrics'])
     assert list(work_dir.rglob('events.out.tfevents*'))
 
@@ -202,9 +202,9 @@ def test_unusable_data_is_one_sentence_that_names_the_file(mistake, spoilt, tmp_
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_file_that_breaks_a_running_training_is_named_too(workers, spoilt, tmp_path, capsys):
     """In the middle of a training, from a worker process as well; what was trained stays."""
-    bad = spoilt / 'voc/JPEGImages/train_0003.jpg'
+    bad = spoilt / 'voc/JPEGImages/train_00003.jpg'
     truncate(bad)
-    names = ['train_0000'] * 8 + [bad.stem]
+    names = ['train_00001'] * 8 + [bad.stem]
     (spoilt / 'voc/ImageSets/Segmentation/train.txt').write_text('\n'.join(names))
     options = [
         'train_dataloader.batch_size=1',
@@ -219,11 +219,11 @@ def test_a_file_that_breaks_a_running_training_is_named_too(workers, spoilt, tmp
     errors = [x for x in capsys.readouterr().err.splitlines() if x.startswith('error: ')]
     assert len(errors) == 1
     assert re.fullmatch(rf'error: image \S*{bad.name} cannot be read \(.*truncated.*\)', errors[0])
-    assert (work_dir / 'iter_4.pth').is_file()
+    assert (work_dir / 'iter_8.pth').is_file()
 
 
 def test_an_unreadable_image_is_passed_over_if_the_config_says_so(spoilt, tmp_path, capfd):
-    truncate(spoilt / 'voc/JPEGImages/train_0003.jpg')
+    truncate(spoilt / 'voc/JPEGImages/train_00003.jpg')
     options = [
         'train_dataloader.dataset.pipeline.0.skip_unreadable=True',
         'train_cfg.max_iters=6',
@@ -234,4 +234,4 @@ def test_an_unreadable_image_is_passed_over_if_the_config_says_so(spoilt, tmp_pa
     assert train.main(arguments) == 0
     assert json.loads((tmp_path / 'run/record.json').read_text())['finished'] is True
     said = ''.join(capfd.readouterr())
-    assert said.count('train_0003.jpg cannot be read') == 1
+    assert said.count('train_00003.jpg cannot be read') == 1
