@@ -38,6 +38,14 @@ from .statistics import (
 )
 
 
+def missing() -> None:
+    """Runs wherever torch does,"""
+
+
+def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> None:
+    """on any tensors."""
+
+
 def nc_conv(
     input: Tensor,
     weight: Tensor,
@@ -103,7 +111,7 @@ class _NCConv(torch.autograd.Function):
                 rest = [axis for axis in range(grad.dim()) if axis != 1]
                 grad_bias = grad.sum(rest, dtype=ctx.bias_dtype)
             if torch.is_grad_enabled():  # create_graph: let autograd differentiate the forward
-                grads = _differentiable_backward(grad, (input, weight, gain), needs, ctx.options)
+                grads = differentiable_backward(grad, (input, weight, gain), needs, ctx.options)
             else:
                 grads = _backward(grad, input, weight, gain, *kept, needs, *ctx.options)
         grad_input, grad_weight, grad_gain = grads
@@ -196,7 +204,7 @@ def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center
     return grad_input, grad_weight, grad_gain
 
 
-def _differentiable_backward(grad, tensors, needs, options):
+def differentiable_backward(grad, tensors, needs, options):
     """The same gradients with a graph of their own, by differentiating the forward pass."""
     with torch.enable_grad():
         # Fresh aliases: a weight computed from the input must not be followed back to it here.

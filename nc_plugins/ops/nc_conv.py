@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from . import aten, reference
-from .geometry import check
+from . import aten, cpu, reference, triton
+from .geometry import Geometry, check
 
-# Fastest first. Each takes (input, weight, bias, gain, geometry, eps, center, scale) with a checked
-# geometry and runs wherever torch does.
-_BACKENDS: dict[str, Callable[..., Tensor]] = {
-    'aten': aten.nc_conv,
-    'reference': reference.nc_conv,
+# Fastest first. Each module has ``nc_conv(input, weight, bias, gain, geometry, eps, center, scale)``
+# for a checked geometry, ``missing()``, why it cannot run on this machine, and
+# ``refuses(input, weight, geometry)``, why not on these tensors; None where it can.
+_BACKENDS: dict[str, ModuleType] = {
+    'triton': triton,
+    'cpu': cpu,
+    'aten': aten,
+    'reference': reference,
 }
 _announced: set[str] = set()
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that can run here, fastest first; 'auto' takes the first."""
-    return tuple(_BACKENDS)
+    """Names of the backends that can run on this machine, fastest first.
+
+    'auto' takes the first that can run the tensors at hand.
+    """
+    return tuple(name for name, backend in _BACKENDS.items() if backend.missing() is None)
 
 
 def nc_conv1d(
@@ -36,7 +43,8 @@ def nc_conv1d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv1d', 1, input, weight, bias, gain, *steps)
-    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+    run = _backend(backend, input, weight, geometry)
+    return run(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv2d(
@@ -77,7 +85,8 @@ def nc_conv2d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv2d', 2, input, weight, bias, gain, *steps)
-    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+    run = _backend(backend, input, weight, geometry)
+    return run(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv3d(
@@ -91,7 +100,8 @@ def nc_conv3d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv3d', 3, input, weight, bias, gain, *steps)
-    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+    run = _backend(backend, input, weight, geometry)
+    return run(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv_transpose2d(
@@ -112,16 +122,35 @@ def nc_conv_transpose2d(
     """
     steps = (stride, padding, dilation, groups, eps, output_padding)
     geometry = check('nc_conv_transpose2d', 2, input, weight, bias, gain, *steps)
-    return _backend(backend)(input, weight, bias, gain, geometry, eps, center, scale)
+    run = _backend(backend, input, weight, geometry)
+    return run(input, weight, bias, gain, geometry, eps, center, scale)
 
 
-def _backend(name: str) -> Callable[..., Tensor]:
+def _backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> Callable[..., Tensor]:
     if name == 'auto':
-        name = available_backends()[0]
-        if name not in _announced and not torch.compiler.is_compiling():
-            _announced.add(name)
-            logging.getLogger('nc_plugins').info("backend 'auto' runs %r", name)
+        return _BACKENDS[_choose(input, weight, geometry)].nc_conv
     if name not in _BACKENDS:
-        known = ', '.join(repr(known) for known in ('auto', *available_backends()))
+        known = ', '.join(repr(known) for known in ('auto', *_BACKENDS))
         raise ValueError(f'backend is {name!r}, wanted one of {known}')
-    return _BACKENDS[name]
+    backend = _BACKENDS[name]
+    reason = backend.missing() or backend.refuses(input, weight, geometry)
+    if reason is not None:
+        raise ValueError(f'backend {name!r} cannot run here: {reason}')
+    return backend.nc_conv
+
+
+def _choose(input: Tensor, weight: Tensor, geometry: Geometry) -> str:
+    """The fastest backend that can run these tensors; says so once a name in the log."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return 'aten'  # stock operators: what counts or deploys a graph knows them
+    passed = []
+    for name, backend in _BACKENDS.items():
+        reason = backend.missing() or backend.refuses(input, weight, geometry)
+        if reason is None:
+            break
+        passed.append(f'{name!r}: {reason}')
+    if name not in _announced and not torch.compiler.is_compiling():
+        _announced.add(name)
+        note = f' ({"; ".join(passed)})' if passed else ''
+        logging.getLogger('nc_plugins').info("backend 'auto' runs %r%s", name, note)
+    return name

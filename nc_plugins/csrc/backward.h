@@ -1,0 +1,405 @@
+// Backward, from the output's gradient g, the input, and mean and rstd of every patch.
+// (Included like simd.h.)
+//
+// With r = rstd, gz = g * r, gain a, c = p - mean(p) for the values p of a patch, I values each:
+//     dW[o, i] = sum over positions of gz[o] * c[i]         dgain[o] = sum_i W[o, i] * dW[o, i]
+//     v[i]     = sum_o a[o] * W[o, i] * gz[o]               what reaches value i through the product
+//     dp[i]    = v[i] - mean(v) - (p[i] - mean(p)) * s,     s = r^2 / I * sum_i v[i] * c[i]
+// and each pixel sums the dp of the windows that see it. The sum of v goes straight into planes; the
+// other two terms need all channels, so they follow as two single-channel maps.
+// No sum depends on how many threads there are.
+
+template <class T>
+struct BackwardPass {
+  const nc::Backward<T>& args;
+  const nc::Geometry& g;
+  const Layout& layout;
+  Gather<T> gather;
+  const nc::Parallel& parallel;
+  int64_t panels;
+  T* scaled = nullptr;  // gz as panels: [G, panels, O, panel]
+
+  T* allocate(int64_t count) const { return scratch<T>(args.allocate, args.context, count); }
+  const T* scaled_panel(int64_t group, int64_t p) const {
+    return scaled + (group * panels + p) * g.out_channels * panel<T>;
+  }
+
+  // One reading of g: gz, and the sums over positions that are the gradient of the bias.
+  void scale_grad() {
+    int64_t O = g.out_channels;
+    scaled = allocate(g.groups * panels * O * panel<T>);
+    T* sums = args.grad_bias ? allocate(g.groups * panels * O) : nullptr;
+    const auto& grad = args.grad;
+    parallel(g.groups * panels, [&](int64_t task) {
+      int64_t group = task / panels;
+      Columns<T> columns(g, layout, task % panels);
+      T* to = scaled + task * O * panel<T>;
+      T rstd[panel<T>];
+      read_map(g, columns, group, args.rstd, rstd);
+      if (!args.scale)
+        for (int64_t i = 0; i < panel<T>; i++) rstd[i] = i < columns.count ? 1 : 0;
+      for (int64_t p = 0; p < columns.pieces; p++) {
+        const auto& piece = columns.piece[p];
+        const T* from = grad.data + piece.sample * grad.sample + group * O * grad.channel +
+                        piece.position * grad.pixel;
+        if (grad.pixel == 1)
+          for (int64_t o = 0; o < O; o++)
+            memcpy(to + o * panel<T> + piece.at, from + o * grad.channel, piece.length * sizeof(T));
+        else
+          for (int64_t i = 0; i < piece.length; i++)
+            for (int64_t o = 0; o < O; o++)
+              to[o * panel<T> + piece.at + i] = from[i * grad.pixel + o];
+      }
+      for (int64_t o = 0; o < O; o++, to += panel<T>) {
+        for (int64_t i = columns.count; i < panel<T>; i++) to[i] = 0;
+        Vector<T> sum{};
+        for (int64_t at = 0; at < panel<T>; at += width<T>) {
+          Vector<T> value = load(to + at);
+          sum += value;
+          store(to + at, value * load(rstd + at));
+        }
+        if (sums) {
+          T total = 0;
+          for (int64_t i = 0; i < width<T>; i++) total += sum[i];
+          sums[task * O + o] = total;
+        }
+      }
+    });
+    if (sums)
+      for (int64_t group = 0; group < g.groups; group++)
+        for (int64_t o = 0; o < O; o++) {
+          double total = 0;
+          for (int64_t p = 0; p < panels; p++) total += sums[(group * panels + p) * O + o];
+          args.grad_bias[group * O + o] = static_cast<T>(total);
+        }
+  }
+
+  Standard<T> standard(const Columns<T>& columns, int64_t group) const {
+    Standard<T> s;  // c alone: rstd is in gz
+    read_map(g, columns, group, args.mean, s.shift);
+    for (int64_t i = 0; i < panel<T>; i++) {
+      if (!args.center) s.shift[i] = 0;
+      s.factor[i] = 1;
+    }
+    return s;
+  }
+
+  // --- weight and gain: a task has some rows of the im2col matrix and a share of the panels.
+
+  void weight_grads() const {
+    int64_t O = g.out_channels, I = g.patch(), all = g.groups * O * I;
+    int64_t strips = ceil_div(I, panel<T>);
+    int64_t strip = round_up(ceil_div(I, strips), width<T>);
+    strips = ceil_div(I, strip);
+    int64_t shares = least(ceil_div(24, g.groups * strips), most(1, panels / 8));
+    T* parts = shares > 1 ? allocate(shares * all) : args.grad_weight;
+    T* gains = args.grad_gain ? allocate(shares * strips * g.groups * O) : nullptr;
+    parallel(g.groups * strips * shares, [&](int64_t task) {
+      int64_t share = task % shares, at = task / shares % strips, group = task / shares / strips;
+      int64_t first = at * strip, last = least(I, first + strip);
+      int64_t begin = panels * share / shares, end = panels * (share + 1) / shares;
+      T* sums = thread_buffer<T>(1, round_up(O, NC_ROWS) * panel<T>);
+      weight_strip(group, first, last, begin, end, sums);
+      T* to = parts + share * all + group * O * I;
+      for (int64_t o = 0; o < O; o++) {
+        const T* from = sums + o * panel<T>;
+        const T* weight = args.weight + (group * O + o) * I;
+        T dot = 0, gain = args.gain ? args.gain[group * O + o] : 1;
+        for (int64_t i = first; i < last; i++) {
+          if (gains) dot += from[i - first] * weight[i];
+          to[o * I + i] = from[i - first] * gain;
+        }
+        if (gains) gains[((share * strips + at) * g.groups + group) * O + o] = dot;
+      }
+    });
+    if (shares > 1)
+      parallel(g.groups * O, [&](int64_t o) {
+        T* to = args.grad_weight + o * I;
+        memcpy(to, parts + o * I, I * sizeof(T));
+        for (int64_t s = 1; s < shares; s++)
+          for (int64_t i = 0; i < I; i++) to[i] += parts[s * all + o * I + i];
+      });
+    if (gains)
+      for (int64_t o = 0; o < g.groups * O; o++) {
+        double total = 0;
+        for (int64_t s = 0; s < shares * strips; s++) total += gains[s * g.groups * O + o];
+        args.grad_gain[o] = static_cast<T>(total);
+      }
+  }
+
+  // sums[O][panel] = gz times the transposed rows [first, last), over panels [begin, end).
+  void weight_strip(int64_t group, int64_t first, int64_t last, int64_t begin, int64_t end,
+                    T* sums) const {
+    constexpr int64_t several = 4;  // panels at a time, so that tiles are not written too often
+    int64_t O = g.out_channels, vectors = ceil_div(last - first, width<T>);
+    T* rows = thread_buffer<T>(0, panel<T> * panel<T>);
+    T* turned = thread_buffer<T>(2, several * panel<T> * panel<T>);
+    for (int64_t p = begin; p < end; p += several) {
+      int64_t now = least(several, end - p);
+      for (int64_t q = 0; q < now; q++) {
+        Columns<T> columns(g, layout, p + q);
+        gather.raw(columns, group, first, last, rows);
+        Standard<T> s = standard(columns, group);
+        s.apply(rows, last - first, columns.vectors);
+        T* to = turned + q * panel<T> * panel<T>;
+        for (int64_t i = 0; i < vectors * width<T>; i += width<T>)
+          for (int64_t j = 0; j < columns.vectors * width<T>; j += width<T>)
+            transpose_square(rows + i * panel<T> + j, to + j * panel<T> + i);
+        // gz is 0 behind the last column, and 0 times what is not a number would be none either
+        memset(to + columns.count * panel<T>, 0,
+               (panel<T> - columns.count) * panel<T> * sizeof(T));
+      }
+      for (int64_t o = 0; o < O; o += NC_ROWS)
+        multiply<T, false>(least(NC_ROWS, O - o),
+                           {scaled_panel(group, p) + o * panel<T>, panel<T>, 1}, panel<T>, now,
+                           O * panel<T>, turned, sums + o * panel<T>, vectors, p > begin);
+    }
+  }
+
+  // --- input
+
+  // Columns of the weight, rows [first, last) of v, with their gain: [blocks][O][NC_ROWS].
+  void pack_weight(int64_t group, int64_t first, int64_t last, T* to) const {
+    int64_t O = g.out_channels, I = g.patch();
+    for (int64_t i = first; i < last; i += NC_ROWS, to += O * NC_ROWS)
+      for (int64_t o = 0; o < O; o++) {
+        const T* from = args.weight + (group * O + o) * I + i;
+        T gain = args.gain ? args.gain[group * O + o] : 1;
+        int64_t rows = least(NC_ROWS, last - i);
+        for (int64_t m = 0; m < NC_ROWS; m++) to[o * NC_ROWS + m] = m < rows ? from[m] * gain : 0;
+      }
+  }
+
+  // v[count][panel] of one panel, from packed columns of the weight.
+  void products(const T* packed, int64_t count, int64_t group, int64_t p, int64_t vectors,
+                T* v) const {
+    int64_t O = g.out_channels;
+    for (int64_t k = 0; k < O; k += depth)
+      for (int64_t i = 0; i < count; i += NC_ROWS)
+        multiply<T, true>(NC_ROWS, {packed + i * O + k * NC_ROWS, 1, NC_ROWS}, least(depth, O - k), 1,
+                          0, scaled_panel(group, p) + k * panel<T>, v + i * panel<T>, vectors,
+                          k > 0);
+  }
+
+  // Dense 1x1 (a patch is a pixel): all of a panel's channels at once, written once.
+  void dense_input_grads() const {
+    int64_t C = g.in_channels, O = g.out_channels, height = round_up(C, NC_ROWS);
+    T* packed = allocate(g.groups * height * O);
+    int64_t blocks = height / NC_ROWS;
+    parallel(g.groups * blocks, [&](int64_t task) {
+      int64_t group = task / blocks, first = task % blocks * NC_ROWS;
+      pack_weight(group, first, least(C, first + NC_ROWS), packed + (group * height + first) * O);
+    });
+    parallel(g.groups * panels, [&](int64_t task) {
+      int64_t group = task / panels, p = task % panels;
+      Columns<T> columns(g, layout, p);
+      T* v = thread_buffer<T>(0, height * panel<T>);
+      T* centered = thread_buffer<T>(1, C * panel<T>);
+      products(packed + group * height * O, C, group, p, columns.vectors, v);
+      gather.raw(columns, group, 0, C, centered);
+      T sum[panel<T>] = {}, dot[panel<T>] = {}, mean[panel<T>], rstd[panel<T>];
+      read_map(g, columns, group, args.mean, mean);
+      read_map(g, columns, group, args.rstd, rstd);
+      Standard<T> s = standard(columns, group);
+      for (int64_t at = 0; at < columns.vectors * width<T>; at += width<T>) {
+        Vector<T> shift = load(s.shift + at), sums{}, dots{};
+        for (int64_t c = 0; c < C; c++) {
+          Vector<T> value = load(v + c * panel<T> + at);
+          sums += value;
+          dots += value * (load(centered + c * panel<T> + at) - shift);
+        }
+        Vector<T> r = load(rstd + at);
+        T per = static_cast<T>(1) / static_cast<T>(C);
+        store(sum + at, sums * (args.center ? per : 0));
+        store(dot + at, dots * r * r * (args.scale ? per : 0));
+        Vector<T> a = load(sum + at), b = load(dot + at), m = load(mean + at);
+        for (int64_t c = 0; c < C; c++) {
+          T* here = v + c * panel<T> + at;
+          store(here, load(here) - a - (load(centered + c * panel<T> + at) - m) * b);
+        }
+      }
+      const auto& out = args.grad_input;
+      for (int64_t q = 0; q < columns.pieces; q++) {
+        const auto& piece = columns.piece[q];
+        T* to = out.data + piece.sample * out.sample + group * C * out.channel +
+                piece.position * out.pixel;
+        if (out.pixel == 1)
+          for (int64_t c = 0; c < C; c++)
+            memcpy(to + c * out.channel, v + c * panel<T> + piece.at, piece.length * sizeof(T));
+        else
+          for (int64_t i = 0; i < piece.length; i++)
+            for (int64_t c = 0; c < C; c++)
+              to[i * out.pixel + c] = v[c * panel<T> + piece.at + i];
+      }
+    });
+  }
+
+  // Any kernel: a task has some channels of some samples, so that no two add to the same pixel.
+  void input_grads() const {
+    int64_t C = g.in_channels, K = g.taps(), L = g.out_size();
+    int64_t few = most(1, 160 / K);
+    few = least(C, few >= 8 ? few / 8 * 8 : few);
+    int64_t chunks = ceil_div(C, few);
+    int64_t sets = L >= 512 ? g.batch : 1;  // small maps: all samples share the packed weight
+    T* sum = allocate(chunks * g.groups * g.columns());
+    T* dot = allocate(chunks * g.groups * g.columns());
+    parallel(g.groups * chunks * sets, [&](int64_t task) {
+      int64_t set = task % sets, chunk = task / sets % chunks, group = task / sets / chunks;
+      int64_t first = chunk * few, last = least(C, first + few);
+      int64_t samples = g.batch / sets;
+      scatter_channels(group, first, last, set * samples, (set + 1) * samples,
+                       sum + chunk * g.groups * g.columns(), dot + chunk * g.groups * g.columns());
+    });
+    parallel(g.batch * g.groups, [&](int64_t task) { through_statistics(task, chunks, sum, dot); });
+  }
+
+  // grad_input = sum over windows of v, for channels [first, last) of samples [begin, end); and
+  // each window's sum of v and of v * c over these channels.
+  void scatter_channels(int64_t group, int64_t first, int64_t last, int64_t begin, int64_t end,
+                        T* sum, T* dot) const {
+    int64_t K = g.taps(), L = g.out_size(), O = g.out_channels, few = last - first;
+    int64_t rows = few * K, samples = end - begin, height = round_up(rows, NC_ROWS);
+    T* packed = thread_buffer<T>(0, height * O);
+    T* v = thread_buffer<T>(1, height * panel<T>);
+    T* planes = thread_buffer<T>(2, samples * few * layout.size);
+    memset(planes, 0, (samples * few * layout.size + slack) * sizeof(T));
+    pack_weight(group, first * K, last * K, packed);
+    for (int64_t p = begin * L / panel<T>; p * panel<T> < end * L; p++) {
+      Columns<T> columns(g, layout, p);
+      products(packed, rows, group, p, columns.vectors, v);
+      Standard<T> s = standard(columns, group);
+      T sums[panel<T> + width<T>] = {}, dots[panel<T> + width<T>] = {};
+      for (int64_t row = 0; row < rows; row++) {
+        int64_t c = row / K, offset = gather.taps[row % K];
+        for (int64_t r = 0; r < columns.runs; r++) {
+          const auto& run = columns.run[r];
+          if (run.sample < begin || run.sample >= end) continue;
+          const T* x = gather.planes.data + run.sample * gather.planes.sample +
+                       (group * g.in_channels + first + c) * gather.planes.channel + offset +
+                       run.position;
+          T* to = planes + ((run.sample - begin) * few + c) * layout.size + offset + run.position;
+          scatter_run(run, v + row * panel<T> + run.at, x, s.shift + run.at, to, sums + run.at,
+                      dots + run.at);
+        }
+      }
+      for (int64_t q = 0; q < columns.pieces; q++) {
+        const auto& piece = columns.piece[q];
+        if (piece.sample < begin || piece.sample >= end) continue;
+        int64_t to = (piece.sample * g.groups + group) * L + piece.position;
+        memcpy(sum + to, sums + piece.at, piece.length * sizeof(T));
+        memcpy(dot + to, dots + piece.at, piece.length * sizeof(T));
+      }
+    }
+    for (int64_t n = begin; n < end; n++)
+      for (int64_t c = first; c < last; c++)
+        from_plane(planes + ((n - begin) * few + c - first) * layout.size, n,
+                   group * g.in_channels + c);
+  }
+
+  NC_INLINE void scatter_run(const typename Columns<T>::Run& run, const T* v, const T* x,
+                             const T* shift, T* to, T* sums, T* dots) const {
+    int64_t i = 0;
+    for (; i + width<T> <= run.length; i += width<T>) {
+      Vector<T> value = load(v + i);
+      store(to + i, load(to + i) + value);
+      store(sums + i, load(sums + i) + value);
+      store(dots + i, load(dots + i) + value * (load(x + i) - load(shift + i)));
+    }
+    if (i == run.length) return;
+    if (gather.planes.exact) {
+      for (; i < run.length; i++) {
+        to[i] += v[i];
+        sums[i] += v[i];
+        dots[i] += v[i] * (x[i] - shift[i]);
+      }
+      return;
+    }
+    Vector<T> value = first_lanes<T>(load(v + i), run.length - i);
+    store(to + i, load(to + i) + value);
+    store(sums + i, load(sums + i) + value);
+    Vector<T> c = first_lanes<T>(load(x + i) - load(shift + i), run.length - i);
+    store(dots + i, load(dots + i) + value * c);
+  }
+
+  // A plane of gradients to the image of gradients; 0 where no window looks.
+  void from_plane(const T* plane, int64_t n, int64_t channel) const {
+    const auto& out = args.grad_input;
+    T* image = out.data + n * out.sample + channel * out.channel;
+    each_row(g, layout, [&](int64_t from, int64_t to) {
+      for (int64_t i = 0; i < g.in[2]; i++) {
+        int64_t at = from < 0 ? -1 : layout.column(i);
+        image[(to + i) * out.pixel] = at < 0 ? 0 : plane[from + at];
+      }
+    });
+  }
+
+  // grad_input -= sum over windows of mean(v) + (x - mean(p)) * s. Written about a level that every
+  // pixel has near it, the mean of one window that sees it: no large mean cancels.
+  void through_statistics(int64_t task, int64_t chunks, const T* sum, const T* dot) const {
+    int64_t L = g.out_size(), K = g.taps(), row = g.out[2], size = layout.size;
+    T* maps = thread_buffer<T>(0, 3 * size + 2 * L);
+    T *level = maps, *offset = maps + size, *slope = maps + 2 * size;
+    T *mean_v = maps + 3 * size, *s = mean_v + L;
+    memset(maps, 0, (3 * size + 2 * L) * sizeof(T));
+    const T *mean = args.mean + task * L, *rstd = args.rstd + task * L;
+    for (int64_t chunk = 0; chunk < chunks; chunk++)
+      for (int64_t k = 0; k < L; k++) {
+        int64_t at = chunk * g.groups * g.columns() + task * L + k;
+        mean_v[k] += sum[at];
+        s[k] += dot[at];
+      }
+    T per = static_cast<T>(1) / static_cast<T>(g.patch());
+    for (int64_t k = 0; k < L; k++) {
+      mean_v[k] *= args.center ? per : 0;
+      s[k] *= args.scale ? per * rstd[k] * rstd[k] : 0;
+    }
+    auto each_window = [&](const auto& add) {
+      for (int64_t t = 0; t < K; t++)
+        for (int64_t k = 0; k < L; k += row) {
+          int64_t at = layout.position(g, k) + gather.taps[t];
+          for (int64_t i = 0; i < row; i++) add(at + i, k + i);
+        }
+    };
+    each_window([&](int64_t at, int64_t k) { level[at] = mean[k]; });
+    each_window([&](int64_t at, int64_t k) {
+      offset[at] += mean_v[k] - (mean[k] - level[at]) * s[k];
+      slope[at] += s[k];
+    });
+
+    const auto& out = args.grad_input;
+    const auto& x = args.input;
+    int64_t n = task / g.groups, first = task % g.groups * g.in_channels;
+    each_row(g, layout, [&](int64_t from, int64_t at) {
+      if (from < 0) return;
+      for (int64_t c = first; c < first + g.in_channels; c++) {
+        const T* source = x.data + n * x.sample + c * x.channel + at * x.pixel;
+        T* target = out.data + n * out.sample + c * out.channel + at * out.pixel;
+        for (int64_t i = 0; i < g.in[2]; i++) {
+          int64_t column = layout.column(i);
+          if (column < 0) continue;
+          int64_t q = from + column;
+          target[i * out.pixel] -= offset[q] + (source[i * x.pixel] - level[q]) * slope[q];
+        }
+      }
+    });
+  }
+};
+
+template <class T>
+void backward(const nc::Backward<T>& args, const nc::Parallel& parallel) {
+  const nc::Geometry& g = args.geometry;
+  Layout layout(g);
+  Planes<T> planes = make_planes(g, layout, args.input, args.allocate, args.context, parallel);
+  auto* taps = static_cast<int64_t*>(args.allocate(args.context, g.taps() * sizeof(int64_t)));
+  for (int64_t t = 0; t < g.taps(); t++) taps[t] = layout.tap(g, t);
+  int64_t panels = ceil_div(g.columns(), panel<T>);
+  BackwardPass<T> pass{args, g, layout, {g, layout, planes, taps}, parallel, panels};
+  pass.scale_grad();
+  if (args.grad_weight) pass.weight_grads();
+  if (args.grad_input.data) {
+    if (layout.dense && panels >= 4 * parallel.threads)
+      pass.dense_input_grads();
+    else
+      pass.input_grads();
+  }
+}

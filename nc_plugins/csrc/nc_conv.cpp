@@ -1,0 +1,213 @@
+// The operators of the "cpu" backend as torch sees them; nc_plugins/ops/cpu.py calls them.
+#include <Python.h>
+#include <torch/library.h>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/version.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "nc_conv.h"
+
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+std::vector<const nc::Kernels*> runnable() {
+  std::vector<const nc::Kernels*> sets;  // fastest first
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  if (wide && __builtin_cpu_supports("fma")) sets.push_back(&nc::avx512);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&nc::avx2);
+#endif
+  sets.push_back(&nc::baseline);
+  return sets;
+}
+
+const nc::Kernels* kernels = runnable().front();
+
+nc::Parallel parallel() {
+  return {at::get_num_threads(), [](int64_t n, void (*task)(const void*, int64_t), const void* f) {
+            at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+              for (int64_t i = begin; i < end; i++) task(f, i);
+            });
+          }};
+}
+
+// Scratch for one call, from torch's allocator so that its memory statistics see it.
+struct Scratch {
+  std::vector<Tensor> held;
+  static void* allocate(void* self, size_t bytes) {
+    auto& held = static_cast<Scratch*>(self)->held;
+    held.push_back(at::empty({static_cast<int64_t>(bytes)}, at::kByte));
+    return held.back().data_ptr();
+  }
+};
+
+nc::Geometry make_geometry(const Tensor& input, const Tensor& weight, IntArrayRef stride,
+                           IntArrayRef pads, IntArrayRef out, IntArrayRef dilation,
+                           int64_t groups) {
+  nc::Geometry g{input.size(0), groups, weight.size(1), weight.size(0) / groups};
+  int64_t axes = input.dim() - 2, missing = 3 - axes;
+  for (int64_t a = 0; a < 3; a++) {
+    int64_t i = a - missing;  // a line is an image of height 1, an image a volume of depth 1
+    bool real = i >= 0;
+    g.in[a] = real ? input.size(2 + i) : 1;
+    g.out[a] = real ? out[i] : 1;
+    g.kernel[a] = real ? weight.size(2 + i) : 1;
+    g.stride[a] = real ? stride[i] : 1;
+    g.pad[a] = real ? pads[i] : 0;
+    g.dilation[a] = real ? dilation[i] : 1;
+  }
+  return g;
+}
+
+Tensor arranged(const Tensor& x) { return x.contiguous(x.suggest_memory_format()); }
+
+template <class T>
+nc::Image<T> image(const Tensor& x) {
+  auto* data = static_cast<T*>(x.data_ptr());
+  int64_t channels = x.size(1), pixels = channels ? x.numel() / std::max<int64_t>(x.size(0), 1) / channels : 0;
+  if (x.is_contiguous()) return {data, channels * pixels, pixels, 1};
+  return {data, channels * pixels, 1, channels};
+}
+
+template <class T>
+const T* pointer(const OptionalTensor& x) {
+  return x ? x->const_data_ptr<T>() : nullptr;
+}
+
+std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& weight,
+                                           const OptionalTensor& bias, const OptionalTensor& gain,
+                                           IntArrayRef stride, IntArrayRef pads, IntArrayRef size,
+                                           IntArrayRef dilation, int64_t groups, double eps,
+                                           bool center, bool scale) {
+  Tensor x = arranged(input), w = weight.contiguous();
+  OptionalTensor a = gain, b = bias;
+  if (a) a = a->contiguous();
+  if (b) b = b->contiguous();
+  std::vector<int64_t> shape{x.size(0), w.size(0)};
+  shape.insert(shape.end(), size.begin(), size.end());
+  Tensor out = at::empty(shape, x.options(), x.suggest_memory_format());
+  shape[1] = groups;
+  Tensor mean = at::empty(shape, x.options()), rstd = at::empty(shape, x.options());
+  if (out.numel() == 0) return {out, mean, rstd};
+  Scratch scratch;
+  auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    nc::Forward<T> args{make_geometry(x, w, stride, pads, size, dilation, groups),
+                        image<const T>(x), w.const_data_ptr<T>(), pointer<T>(a), pointer<T>(b),
+                        image<T>(out), mean.mutable_data_ptr<T>(), rstd.mutable_data_ptr<T>(), eps,
+                        center, scale, Scratch::allocate, &scratch};
+    kernel(args, parallel());
+  };
+  if (x.scalar_type() == at::kDouble)
+    run(double{}, kernels->forward_double);
+  else
+    run(float{}, kernels->forward_float);
+  return {out, mean, rstd};
+}
+
+// Gradients of input, weight, bias and gain; of size 0 where not wanted.
+std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
+    const Tensor& grad, const Tensor& input, const Tensor& weight, const OptionalTensor& gain,
+    const Tensor& mean, const Tensor& rstd, IntArrayRef stride, IntArrayRef pads,
+    IntArrayRef dilation, int64_t groups, bool center, bool scale, bool need_input,
+    bool need_weight, bool need_bias, bool need_gain) {
+  Tensor x = arranged(input), w = weight.contiguous();
+  Tensor g = grad.contiguous(x.suggest_memory_format());
+  OptionalTensor a = gain;
+  if (a) a = a->contiguous();
+  bool sums_weight = need_weight || need_gain;
+  Tensor none = at::empty({0}, x.options()), grad_input = none, grad_weight = none,
+         grad_bias = none, grad_gain = none;
+  if (need_input) grad_input = at::empty(x.sizes(), x.options(), x.suggest_memory_format());
+  if (sums_weight) grad_weight = at::empty(w.sizes(), w.options());
+  if (need_bias) grad_bias = at::empty({w.size(0)}, w.options());
+  if (need_gain) grad_gain = at::empty({w.size(0)}, w.options());
+  if (g.numel() == 0) {
+    for (auto& t : {grad_input, grad_weight, grad_bias, grad_gain}) t.zero_();
+    return {grad_input, need_weight ? grad_weight : none, grad_bias, grad_gain};
+  }
+  Scratch scratch;
+  auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    auto at_or_null = [](const Tensor& t, bool need) {
+      return need ? t.mutable_data_ptr<T>() : nullptr;
+    };
+    nc::Backward<T> args{make_geometry(x, w, stride, pads, g.sizes().slice(2), dilation, groups),
+                         image<const T>(x), image<const T>(g), w.const_data_ptr<T>(),
+                         pointer<T>(a), mean.const_data_ptr<T>(), rstd.const_data_ptr<T>(),
+                         need_input ? image<T>(grad_input) : nc::Image<T>{nullptr, 0, 0, 0},
+                         at_or_null(grad_weight, sums_weight), at_or_null(grad_gain, need_gain),
+                         at_or_null(grad_bias, need_bias), center, scale, Scratch::allocate,
+                         &scratch};
+    kernel(args, parallel());
+  };
+  if (x.scalar_type() == at::kDouble)
+    run(double{}, kernels->backward_double);
+  else
+    run(float{}, kernels->backward_float);
+  return {grad_input, need_weight ? grad_weight : none, grad_bias, grad_gain};
+}
+
+TORCH_LIBRARY(nc_plugins, m) {
+  m.def(
+      "nc_conv_forward(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] stride, "
+      "int[] pads, int[] size, int[] dilation, int groups, float eps, bool center, bool scale) -> "
+      "(Tensor, Tensor, Tensor)");
+  m.def(
+      "nc_conv_backward(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor mean, "
+      "Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool center, bool scale, "
+      "bool need_input, bool need_weight, bool need_bias, bool need_gain) -> "
+      "(Tensor, Tensor, Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(nc_plugins, CPU, m) {
+  m.impl("nc_conv_forward", forward);
+  m.impl("nc_conv_backward", backward);
+}
+
+// The Python module: which instruction sets run here, and a switch between them for tests.
+
+PyObject* instruction_sets(PyObject*, PyObject*) {
+  PyObject* names = PyList_New(0);
+  for (auto* set : runnable()) {
+    PyObject* name = PyUnicode_FromString(set->name);
+    PyList_Append(names, name);
+    Py_DECREF(name);
+  }
+  return names;
+}
+
+PyObject* select(PyObject*, PyObject* name) {
+  const char* text = PyUnicode_AsUTF8(name);
+  if (!text) return nullptr;
+  for (auto* set : runnable())
+    if (std::string(text) == set->name) {
+      kernels = set;
+      Py_RETURN_NONE;
+    }
+  return PyErr_Format(PyExc_ValueError, "instruction set is '%s', wanted one that runs here", text);
+}
+
+PyMethodDef methods[] = {
+    {"instruction_sets", instruction_sets, METH_NOARGS, "Names that run here, fastest first."},
+    {"select", select, METH_O, "Use the kernels of this instruction set from now on."},
+    {nullptr, nullptr, 0, nullptr}};
+PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C() {
+  PyObject* module = PyModule_Create(&definition);
+  if (module) PyModule_AddStringConstant(module, "torch_version", TORCH_VERSION);
+  return module;
+}

@@ -1,0 +1,23 @@
+// AVX2 and FMA: 16 registers, so a tile of 6 x 2 vectors.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "nc_conv.h"
+
+#if defined(__x86_64__)
+#pragma GCC target("avx2,fma")
+#define NC_VECTOR_BYTES 32
+#define NC_ROWS 6
+#define NC_VECTORS 2
+namespace {
+#include "simd.h"
+#include "gather.h"
+#include "forward.h"
+#include "backward.h"
+}  // namespace
+
+const nc::Kernels nc::avx2 = {"avx2", forward<float>, forward<double>, backward<float>,
+                             backward<double>};
+#endif

@@ -1,0 +1,23 @@
+// AVX-512: 32 registers, so a tile of 8 x 3 vectors with its row of the right side fits.
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#include "nc_conv.h"
+
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#define NC_VECTOR_BYTES 64
+#define NC_ROWS 8
+#define NC_VECTORS 3
+namespace {
+#include "simd.h"
+#include "gather.h"
+#include "forward.h"
+#include "backward.h"
+}  // namespace
+
+const nc::Kernels nc::avx512 = {"avx512", forward<float>, forward<double>, backward<float>,
+                             backward<double>};
+#endif
