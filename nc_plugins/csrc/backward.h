@@ -94,22 +94,23 @@ struct BackwardPass {
     int64_t shares = least(ceil_div(24, g.groups * strips), most(1, panels / 8));
     T* parts = shares > 1 ? allocate(shares * all) : args.grad_weight;
     T* gains = args.grad_gain ? allocate(shares * strips * g.groups * O) : nullptr;
-    parallel(g.groups * strips * shares, [&](int64_t task) {
+    int64_t height = round_up(ceil_div(O, most(1, least(O / 128, 24 / (g.groups * strips)))), NC_ROWS);
+    int64_t heights = ceil_div(O, height);
+    parallel(g.groups * strips * shares * heights, [&](int64_t task) {
+      int64_t low = task % heights * height, high = least(O, low + height);
+      task /= heights;
       int64_t share = task % shares, at = task / shares % strips, group = task / shares / strips;
       int64_t first = at * strip, last = least(I, first + strip);
       int64_t begin = panels * share / shares, end = panels * (share + 1) / shares;
-      T* sums = thread_buffer<T>(1, round_up(O, NC_ROWS) * panel<T>);
-      weight_strip(group, first, last, begin, end, sums);
+      T* sums = thread_buffer<T>(1, height * panel<T>);
+      weight_strip(group, first, last, begin, end, low, high, sums);
       T* to = parts + share * all + group * O * I;
-      for (int64_t o = 0; o < O; o++) {
-        const T* from = sums + o * panel<T>;
-        const T* weight = args.weight + (group * O + o) * I;
-        T dot = 0, gain = args.gain ? args.gain[group * O + o] : 1;
-        for (int64_t i = first; i < last; i++) {
-          if (gains) dot += from[i - first] * weight[i];
-          to[o * I + i] = from[i - first] * gain;
-        }
-        if (gains) gains[((share * strips + at) * g.groups + group) * O + o] = dot;
+      T* dots = gains ? gains + ((share * strips + at) * g.groups + group) * O : nullptr;
+      for (int64_t o = low; o < high; o++) {
+        const T* from = sums + (o - low) * panel<T>;
+        if (dots) dots[o] = dot(from, args.weight + (group * O + o) * I + first, last - first);
+        T gain = args.gain ? args.gain[group * O + o] : 1;
+        for (int64_t i = first; i < last; i++) to[o * I + i] = from[i - first] * gain;
       }
     });
     if (shares > 1)
@@ -127,9 +128,19 @@ struct BackwardPass {
       }
   }
 
-  // sums[O][panel] = gz times the transposed rows [first, last), over panels [begin, end).
+  static T dot(const T* a, const T* b, int64_t count) {
+    Vector<T> sums{};
+    int64_t i = 0;
+    for (; i + width<T> <= count; i += width<T>) sums += load(a + i) * load(b + i);
+    T sum = 0;
+    for (; i < count; i++) sum += a[i] * b[i];
+    for (int64_t lane = 0; lane < width<T>; lane++) sum += sums[lane];
+    return sum;
+  }
+
+  // sums[low to high][panel] = gz times the transposed rows [first, last), over panels [begin, end).
   void weight_strip(int64_t group, int64_t first, int64_t last, int64_t begin, int64_t end,
-                    T* sums) const {
+                    int64_t low, int64_t high, T* sums) const {
     constexpr int64_t several = 4;  // panels at a time, so that tiles are not written too often
     int64_t O = g.out_channels, vectors = ceil_div(last - first, width<T>);
     T* rows = thread_buffer<T>(0, panel<T> * panel<T>);
@@ -138,9 +149,7 @@ struct BackwardPass {
       int64_t now = least(several, end - p);
       for (int64_t q = 0; q < now; q++) {
         Columns<T> columns(g, layout, p + q);
-        gather.raw(columns, group, first, last, rows);
-        Standard<T> s = standard(columns, group);
-        s.apply(rows, last - first, columns.vectors);
+        gather.standardized(columns, group, first, last, standard(columns, group), rows);
         T* to = turned + q * panel<T> * panel<T>;
         for (int64_t i = 0; i < vectors * width<T>; i += width<T>)
           for (int64_t j = 0; j < columns.vectors * width<T>; j += width<T>)
@@ -149,10 +158,10 @@ struct BackwardPass {
         memset(to + columns.count * panel<T>, 0,
                (panel<T> - columns.count) * panel<T> * sizeof(T));
       }
-      for (int64_t o = 0; o < O; o += NC_ROWS)
-        multiply<T, false>(least(NC_ROWS, O - o),
+      for (int64_t o = low; o < high; o += NC_ROWS)
+        multiply<T, false>(least(NC_ROWS, high - o),
                            {scaled_panel(group, p) + o * panel<T>, panel<T>, 1}, panel<T>, now,
-                           O * panel<T>, turned, sums + o * panel<T>, vectors, p > begin);
+                           O * panel<T>, turned, sums + (o - low) * panel<T>, vectors, p > begin);
     }
   }
 
@@ -237,20 +246,29 @@ struct BackwardPass {
   // Any kernel: a task has some channels of some samples, so that no two add to the same pixel.
   void input_grads() const {
     int64_t C = g.in_channels, K = g.taps(), L = g.out_size();
-    int64_t few = most(1, 160 / K);
-    few = least(C, few >= 8 ? few / 8 * 8 : few);
-    int64_t chunks = ceil_div(C, few);
+    int64_t chunks = ceil_div(C * K, 96);  // about so many rows of v in a task
+    if (chunks > 1) chunks = round_up(chunks, 2);
+    int64_t few = ceil_div(C, least(C, chunks));
+    if (few > 4 && few * K % NC_ROWS) few = least(C, round_up(few, NC_ROWS));
+    chunks = ceil_div(C, few);
     int64_t sets = L >= 512 ? g.batch : 1;  // small maps: all samples share the packed weight
-    T* sum = allocate(chunks * g.groups * g.columns());
-    T* dot = allocate(chunks * g.groups * g.columns());
+    int64_t all = g.groups * g.columns();
+    T* sum = allocate(chunks * all);
+    T* dot = allocate(chunks * all);
     parallel(g.groups * chunks * sets, [&](int64_t task) {
       int64_t set = task % sets, chunk = task / sets % chunks, group = task / sets / chunks;
-      int64_t first = chunk * few, last = least(C, first + few);
-      int64_t samples = g.batch / sets;
-      scatter_channels(group, first, last, set * samples, (set + 1) * samples,
-                       sum + chunk * g.groups * g.columns(), dot + chunk * g.groups * g.columns());
+      int64_t first = chunk * few, last = least(C, first + few), samples = g.batch / sets;
+      scatter_channels(group, first, last, set * samples, (set + 1) * samples, sum + chunk * all,
+                       dot + chunk * all);
     });
-    parallel(g.batch * g.groups, [&](int64_t task) { through_statistics(task, chunks, sum, dot); });
+    T* maps = allocate(g.batch * g.groups * 3 * layout.size);
+    parallel(g.batch * g.groups, [&](int64_t task) {
+      statistics_maps(task, chunks, sum, dot, maps + task * 3 * layout.size);
+    });
+    parallel(g.batch * g.groups * C, [&](int64_t task) {
+      through_statistics(task / (g.groups * C), task % (g.groups * C),
+                         maps + task / C * 3 * layout.size);
+    });
   }
 
   // grad_input = sum over windows of v, for channels [first, last) of samples [begin, end); and
@@ -268,19 +286,15 @@ struct BackwardPass {
       Columns<T> columns(g, layout, p);
       products(packed, rows, group, p, columns.vectors, v);
       Standard<T> s = standard(columns, group);
-      T sums[panel<T> + width<T>] = {}, dots[panel<T> + width<T>] = {};
-      for (int64_t row = 0; row < rows; row++) {
-        int64_t c = row / K, offset = gather.taps[row % K];
-        for (int64_t r = 0; r < columns.runs; r++) {
-          const auto& run = columns.run[r];
-          if (run.sample < begin || run.sample >= end) continue;
-          const T* x = gather.planes.data + run.sample * gather.planes.sample +
-                       (group * g.in_channels + first + c) * gather.planes.channel + offset +
-                       run.position;
-          T* to = planes + ((run.sample - begin) * few + c) * layout.size + offset + run.position;
-          scatter_run(run, v + row * panel<T> + run.at, x, s.shift + run.at, to, sums + run.at,
-                      dots + run.at);
-        }
+      T sums[panel<T> + width<T>], dots[panel<T> + width<T>];
+      for (int64_t r = 0; r < columns.runs; r++) {
+        const auto& run = columns.run[r];
+        if (run.sample < begin || run.sample >= end) continue;
+        const T* x = gather.plane(group, first) + run.sample * gather.planes.sample + run.position;
+        T* to = planes + (run.sample - begin) * few * layout.size + run.position;
+        for (int64_t i = 0; i < run.length; i += width<T>)
+          scatter_vector(v + run.at + i, x + i, s.shift + run.at + i, to + i, few,
+                         least(width<T>, run.length - i), sums + run.at + i, dots + run.at + i);
       }
       for (int64_t q = 0; q < columns.pieces; q++) {
         const auto& piece = columns.piece[q];
@@ -296,51 +310,55 @@ struct BackwardPass {
                    group * g.in_channels + c);
   }
 
-  NC_INLINE void scatter_run(const typename Columns<T>::Run& run, const T* v, const T* x,
-                             const T* shift, T* to, T* sums, T* dots) const {
-    int64_t i = 0;
-    for (; i + width<T> <= run.length; i += width<T>) {
-      Vector<T> value = load(v + i);
-      store(to + i, load(to + i) + value);
-      store(sums + i, load(sums + i) + value);
-      store(dots + i, load(dots + i) + value * (load(x + i) - load(shift + i)));
-    }
-    if (i == run.length) return;
-    if (gather.planes.exact) {
-      for (; i < run.length; i++) {
-        to[i] += v[i];
-        sums[i] += v[i];
-        dots[i] += v[i] * (x[i] - shift[i]);
+  // One vector of columns, all rows of v: to every tap's pixels of every channel, and the two sums.
+  // Taps outside, so that what was just written is not read again at once, one pixel further.
+  void scatter_vector(const T* v, const T* x, const T* shift, T* to, int64_t channels, int64_t count,
+                      T* sums, T* dots) const {
+    int64_t K = g.taps(), plane = gather.planes.channel;
+    Vector<T> sum{}, dot{}, mean = load(shift);
+    T rest[width<T>] = {};
+    bool exact = count < width<T> && gather.planes.exact;
+    for (int64_t t = 0; t < K; t++) {
+      const T* from = x + gather.taps[t];
+      T* target = to + gather.taps[t];
+      for (int64_t c = 0; c < channels; c++, from += plane, target += layout.size) {
+        Vector<T> value = load(v + (c * K + t) * panel<T>), seen;
+        if (count < width<T>) value = first_lanes<T>(value, count);
+        if (exact) {
+          memcpy(rest, from, count * sizeof(T));
+          seen = load(rest);
+        } else {
+          seen = load(from);
+        }
+        store(target, load(target) + value);
+        sum += value;
+        dot += value * (seen - mean);
       }
-      return;
     }
-    Vector<T> value = first_lanes<T>(load(v + i), run.length - i);
-    store(to + i, load(to + i) + value);
-    store(sums + i, load(sums + i) + value);
-    Vector<T> c = first_lanes<T>(load(x + i) - load(shift + i), run.length - i);
-    store(dots + i, load(dots + i) + value * c);
+    store(sums, sum);
+    store(dots, dot);  // lanes from `count` on are the next run's, which writes them after us
   }
 
   // A plane of gradients to the image of gradients; 0 where no window looks.
   void from_plane(const T* plane, int64_t n, int64_t channel) const {
     const auto& out = args.grad_input;
     T* image = out.data + n * out.sample + channel * out.channel;
-    each_row(g, layout, [&](int64_t from, int64_t to) {
-      for (int64_t i = 0; i < g.in[2]; i++) {
-        int64_t at = from < 0 ? -1 : layout.column(i);
-        image[(to + i) * out.pixel] = at < 0 ? 0 : plane[from + at];
-      }
+    if (!layout.whole)
+      for (int64_t i = 0; i < g.in_size(); i++) image[i * out.pixel] = 0;
+    layout.each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
+      for (int64_t i = 0; i < count; i++) image[(to + i * step) * out.pixel] = plane[from + i];
     });
   }
 
-  // grad_input -= sum over windows of mean(v) + (x - mean(p)) * s. Written about a level that every
-  // pixel has near it, the mean of one window that sees it: no large mean cancels.
-  void through_statistics(int64_t task, int64_t chunks, const T* sum, const T* dot) const {
+  // What follows through mean and rstd: grad_input -= sum over windows of
+  // mean(v) + (x - mean(p)) * s, as offset + (x - level) * slope with three maps in the layout of a
+  // plane. The level is the mean of one window that sees the pixel: no large mean cancels.
+  void statistics_maps(int64_t task, int64_t chunks, const T* sum, const T* dot, T* maps) const {
     int64_t L = g.out_size(), K = g.taps(), row = g.out[2], size = layout.size;
-    T* maps = thread_buffer<T>(0, 3 * size + 2 * L);
     T *level = maps, *offset = maps + size, *slope = maps + 2 * size;
-    T *mean_v = maps + 3 * size, *s = mean_v + L;
-    memset(maps, 0, (3 * size + 2 * L) * sizeof(T));
+    T *mean_v = thread_buffer<T>(0, 2 * L), *s = mean_v + L;
+    memset(maps, 0, 3 * size * sizeof(T));
+    memset(mean_v, 0, 2 * L * sizeof(T));
     const T *mean = args.mean + task * L, *rstd = args.rstd + task * L;
     for (int64_t chunk = 0; chunk < chunks; chunk++)
       for (int64_t k = 0; k < L; k++) {
@@ -365,22 +383,21 @@ struct BackwardPass {
       offset[at] += mean_v[k] - (mean[k] - level[at]) * s[k];
       slope[at] += s[k];
     });
+  }
 
+  void through_statistics(int64_t n, int64_t c, const T* maps) const {
+    const T *level = maps, *offset = maps + layout.size, *slope = maps + 2 * layout.size;
+    const T* x = gather.planes.data + n * gather.planes.sample + c * gather.planes.channel;
     const auto& out = args.grad_input;
-    const auto& x = args.input;
-    int64_t n = task / g.groups, first = task % g.groups * g.in_channels;
-    each_row(g, layout, [&](int64_t from, int64_t at) {
-      if (from < 0) return;
-      for (int64_t c = first; c < first + g.in_channels; c++) {
-        const T* source = x.data + n * x.sample + c * x.channel + at * x.pixel;
-        T* target = out.data + n * out.sample + c * out.channel + at * out.pixel;
-        for (int64_t i = 0; i < g.in[2]; i++) {
-          int64_t column = layout.column(i);
-          if (column < 0) continue;
-          int64_t q = from + column;
-          target[i * out.pixel] -= offset[q] + (source[i * x.pixel] - level[q]) * slope[q];
-        }
-      }
+    T* image = out.data + n * out.sample + c * out.channel;
+    layout.each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
+      T* target = image + to * out.pixel;
+      if (step * out.pixel == 1)
+        for (int64_t i = 0, q = from; i < count; i++, q++)
+          target[i] -= offset[q] + (x[q] - level[q]) * slope[q];
+      else
+        for (int64_t i = 0, q = from; i < count; i++, q++)
+          target[i * step * out.pixel] -= offset[q] + (x[q] - level[q]) * slope[q];
     });
   }
 };
@@ -397,7 +414,7 @@ void backward(const nc::Backward<T>& args, const nc::Parallel& parallel) {
   pass.scale_grad();
   if (args.grad_weight) pass.weight_grads();
   if (args.grad_input.data) {
-    if (layout.dense && panels >= 4 * parallel.threads)
+    if (layout.dense && panels >= many_panels * parallel.threads)
       pass.dense_input_grads();
     else
       pass.input_grads();

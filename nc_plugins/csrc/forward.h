@@ -4,31 +4,63 @@
 // to each tile before it leaves the cache.
 
 constexpr int64_t depth = 512;  // steps a tile sums before it is written: cache, and rounding
+constexpr int64_t many_panels = 12;  // for each thread, so that their shares are about even
 
 template <class T>
 struct ForwardPass {
   const nc::Forward<T>& args;
   const nc::Geometry& g;
   const Layout& layout;
-  Gather<T> gather;
+  Gather<T> gather, pixels;  // of the input; of its pixels' moments, where a kernel sees several
+
+  // Mean and centred sum of squares of a panel's patches.
+  Moments<T, NC_VECTORS> patch_moments(const Columns<T>& columns, int64_t group) const {
+    Moments<T, NC_VECTORS> moments;
+    int64_t K = g.taps(), C = g.in_channels;
+    if (K == 1) {
+      constexpr int64_t some = 16;  // rows: still in the nearest cache when they are summed
+      T* rows = thread_buffer<T>(0, some * panel<T>);
+      for (int64_t c = 0; c < C; c += some) {
+        int64_t last = least(C, c + some);
+        gather.raw(columns, group, c, last, rows);
+        moments.add(rows, panel<T>, last - c);
+      }
+      return moments;
+    }
+    T* means = thread_buffer<T>(0, 2 * K * panel<T>);
+    T* squares = means + K * panel<T>;
+    pixels.raw(columns, group, 0, 2 * K, means);
+    for (int64_t v = 0; v < NC_VECTORS; v++) {
+      Vector<T> mean{}, sum{};
+      for (int64_t t = 0; t < K; t++) mean += load(means + t * panel<T> + v * width<T>);
+      mean *= static_cast<T>(1) / static_cast<T>(K);
+      for (int64_t t = 0; t < K; t++) {
+        Vector<T> d = load(means + t * panel<T> + v * width<T>) - mean;
+        sum += load(squares + t * panel<T> + v * width<T>) + d * d * static_cast<T>(C);
+      }
+      moments.mean[v] = mean;
+      moments.squares[v] = sum;
+    }
+    return moments;
+  }
 
   // Mean and rstd of the columns go to the output maps, and come back as what standardises them.
-  Standard<T> statistics(const Columns<T>& columns, int64_t group, const Moments<T>& m) const {
+  Standard<T> statistics(const Columns<T>& columns, int64_t group) const {
+    Moments<T, NC_VECTORS> moments = patch_moments(columns, group);
     Standard<T> standard;
-    T rstd[panel<T>];
+    T mean[panel<T>], rstd[panel<T>];
+    T per = static_cast<T>(1) / static_cast<T>(g.patch()), eps = static_cast<T>(args.eps);
     for (int64_t i = 0; i < panel<T>; i++) {
-      rstd[i] = static_cast<T>(1) /
-                std::sqrt(m.squares[i] / static_cast<T>(g.patch()) + static_cast<T>(args.eps));
-      standard.shift[i] = args.center ? m.mean[i] : 0;
+      mean[i] = moments.mean[i / width<T>][i % width<T>];
+      rstd[i] = 1 / std::sqrt(moments.squares[i / width<T>][i % width<T>] * per + eps);
+      standard.shift[i] = args.center ? mean[i] : 0;
       standard.factor[i] = args.scale ? rstd[i] : 1;
     }
     for (int64_t p = 0; p < columns.pieces; p++) {
       const auto& piece = columns.piece[p];
       int64_t to = (piece.sample * g.groups + group) * g.out_size() + piece.position;
-      for (int64_t i = 0; i < piece.length; i++) {
-        args.mean[to + i] = m.mean[piece.at + i];
-        args.rstd[to + i] = rstd[piece.at + i];
-      }
+      memcpy(args.mean + to, mean + piece.at, piece.length * sizeof(T));
+      memcpy(args.rstd + to, rstd + piece.at, piece.length * sizeof(T));
     }
     return standard;
   }
@@ -78,56 +110,32 @@ struct ForwardPass {
   // Where there are many panels, each thread takes some from beginning to end.
   void by_panel(int64_t panels, const nc::Parallel& parallel) const {
     parallel(g.groups * panels, [&](int64_t task) {
-      int64_t group = task / panels, I = g.patch();
-      int64_t p = task % panels;
+      int64_t group = task / panels, p = task % panels;
       Columns<T> columns(g, layout, p);
-      T* patches = thread_buffer<T>(0, I * panel<T>);
-      Moments<T> moments;
-      constexpr int64_t some = 16;  // rows: still in the nearest cache when they are summed
-      for (int64_t i = 0; i < I; i += some) {
-        int64_t last = least(I, i + some);
-        gather.raw(columns, group, i, last, patches + i * panel<T>);
-        moments.add(patches + i * panel<T>, last - i, columns.vectors);
-      }
-      Standard<T> standard = statistics(columns, group, moments);
-      standard.apply(patches, I, columns.vectors);
+      Standard<T> standard = statistics(columns, group);
+      T* patches = thread_buffer<T>(0, g.patch() * panel<T>);
+      gather.standardized(columns, group, 0, g.patch(), standard, patches);
       outputs(group, p, p + 1, patches, 0, g.out_channels);
     });
   }
 
-  // Where there are few (small maps under large weights), all threads gather and then multiply
-  // together: each panel's rows in parts, the output's channels in parts.
-  void by_part(int64_t panels, const nc::Parallel& parallel) const {
+  // Where there are few (small maps under large weights), the threads first gather together, then
+  // share the output's channels.
+  void by_channel(int64_t panels, const nc::Parallel& parallel) const {
     int64_t I = g.patch(), parts = ceil_div(I, depth), all = g.groups * panels;
     T* patches = scratch<T>(args.allocate, args.context, all * I * panel<T>);
-    auto* moments = reinterpret_cast<Moments<T>*>(
-        args.allocate(args.context, all * parts * sizeof(Moments<T>)));
     auto* standards = reinterpret_cast<Standard<T>*>(
         args.allocate(args.context, all * sizeof(Standard<T>)));
-    auto each_part = [&](const auto& work) {
-      parallel(all * parts, [&](int64_t task) {
-        int64_t of = task / parts, first = task % parts * depth;
-        work(task, of, Columns<T>(g, layout, of % panels), first, least(I, first + depth),
-             patches + (of * I + first) * panel<T>);
-      });
-    };
-    each_part([&](int64_t task, int64_t of, const Columns<T>& columns, int64_t first, int64_t last,
-                  T* rows) {
-      gather.raw(columns, of / panels, first, last, rows);
-      Moments<T> sum;
-      sum.add(rows, last - first, columns.vectors);
-      moments[task] = sum;
+    parallel(all, [&](int64_t of) {
+      standards[of] = statistics(Columns<T>(g, layout, of % panels), of / panels);
     });
-    for (int64_t of = 0; of < all; of++) {
-      Moments<T> sum = moments[of * parts];
-      for (int64_t part = 1; part < parts; part++) sum.merge(moments[of * parts + part]);
-      standards[of] = statistics(Columns<T>(g, layout, of % panels), of / panels, sum);
-    }
-    each_part([&](int64_t, int64_t of, const Columns<T>& columns, int64_t first, int64_t last,
-                  T* rows) { standards[of].apply(rows, last - first, columns.vectors); });
-
-    int64_t share = round_up(ceil_div(g.out_channels, parallel.threads), NC_ROWS);
-    share = least(share, 8 * NC_ROWS);
+    parallel(all * parts, [&](int64_t task) {
+      int64_t of = task / parts, first = task % parts * depth;
+      gather.standardized(Columns<T>(g, layout, of % panels), of / panels, first,
+                          least(I, first + depth), standards[of],
+                          patches + (of * I + first) * panel<T>);
+    });
+    int64_t share = least(8 * NC_ROWS, round_up(ceil_div(g.out_channels, parallel.threads), NC_ROWS));
     int64_t shares = ceil_div(g.out_channels, share);
     parallel(g.groups * shares, [&](int64_t task) {
       int64_t group = task / shares, first = task % shares * share;
@@ -141,13 +149,16 @@ template <class T>
 void forward(const nc::Forward<T>& args, const nc::Parallel& parallel) {
   const nc::Geometry& g = args.geometry;
   Layout layout(g);
-  Planes<T> planes = make_planes(g, layout, args.input, args.allocate, args.context, parallel);
   auto* taps = static_cast<int64_t*>(args.allocate(args.context, g.taps() * sizeof(int64_t)));
   for (int64_t t = 0; t < g.taps(); t++) taps[t] = layout.tap(g, t);
-  ForwardPass<T> pass{args, g, layout, {g, layout, planes, taps}};
+  Planes<T> planes = make_planes(g, layout, args.input, args.allocate, args.context, parallel);
+  Planes<T> moments{};
+  if (g.taps() > 1)
+    moments = pixel_moments(g, layout, planes, args.allocate, args.context, parallel);
+  ForwardPass<T> pass{args, g, layout, {g, layout, planes, taps}, {g, layout, moments, taps}};
   int64_t panels = ceil_div(g.columns(), panel<T>);
-  if (panels >= 4 * parallel.threads)
+  if (panels >= many_panels * parallel.threads)
     pass.by_panel(panels, parallel);
   else
-    pass.by_part(panels, parallel);
+    pass.by_channel(panels, parallel);
 }

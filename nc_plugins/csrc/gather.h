@@ -46,29 +46,25 @@ struct Layout {
   int64_t phases, columns, row, size;  // row, size: values in a row and in a plane
   int64_t runs_on;                     // output positions that are contiguous: a row of them, or all
   bool dense;                          // the planes are the input itself
+  bool whole;                          // every input pixel has a place
 
   explicit Layout(const nc::Geometry& g) {
-    dense = true;
+    dense = whole = true;
     for (int a = 0; a < 3; a++) {
       bool one = g.kernel[a] == 1;
       int64_t reach = g.dilation[a] * (g.kernel[a] - 1);
       axis[a] = one ? Axis{g.out[a], 1, g.pad[a], g.stride[a]}
                     : Axis{(g.out[a] - 1) * g.stride[a] + reach + 1, g.stride[a], g.pad[a], 1};
       dense &= one && g.stride[a] == 1 && g.pad[a] == 0;
+      whole &= axis[a].spread == 1 && axis[a].size >= g.in[a] + g.pad[a];
     }
     phases = axis[2].step;
     columns = ceil_div(axis[2].size, phases);
     row = phases * columns;
     size = axis[0].size * axis[1].size * row;
-    bool whole = row == g.out[2] && axis[1].step == 1 && axis[1].size == g.out[1] &&
-                 axis[0].step == 1 && axis[0].size == g.out[0];
-    runs_on = whole ? g.out_size() : g.out[2];
+    runs_on = dense ? g.out_size() : g.out[2];
   }
 
-  int64_t column(int64_t i) const {  // of an input column within a row, -1 if it is not there
-    int64_t at = axis[2].inside(i);
-    return at < 0 ? -1 : at % phases * columns + at / phases;
-  }
   int64_t position(const nc::Geometry& g, int64_t k) const {  // of output position k under tap 0
     int64_t w = k % g.out[2], h = k / g.out[2] % g.out[1], d = k / g.out[2] / g.out[1];
     return (d * axis[0].step * axis[1].size + h * axis[1].step) * row + w;
@@ -80,32 +76,40 @@ struct Layout {
     return (d * g.dilation[0] * axis[1].size + h * g.dilation[1]) * row + right % phases * columns +
            right / phases;
   }
+
+  // visit(place in the plane, place in the image, count, step): `count` values that follow each
+  // other in the plane and are `step` apart in the image; all that the two have in common.
+  template <class F>
+  void each_span(const nc::Geometry& g, const F& visit) const {
+    int64_t step = phases * axis[2].spread, origin = axis[2].origin;
+    for (int64_t d = 0; d < g.in[0]; d++)
+      for (int64_t h = 0; h < g.in[1]; h++) {
+        int64_t pd = axis[0].inside(d), ph = axis[1].inside(h);
+        if (pd < 0 || ph < 0) continue;
+        for (int64_t phase = 0; phase < phases; phase++) {
+          int64_t left = most(0, ceil_div(origin - phase, step));
+          int64_t end = least(columns, ceil_div(g.in[2] + origin - phase, step));
+          if (end > left)
+            visit((pd * axis[1].size + ph) * row + phase * columns + left,
+                  (d * g.in[1] + h) * g.in[2] + left * step + phase - origin, end - left, step);
+        }
+      }
+  }
 };
 
 template <class T>
 struct Planes {
   const T* data;
   int64_t sample, channel;  // strides
+  int64_t per_group;        // planes of a sample that belong to one group
   bool exact;               // nothing may be read past a run: the memory is not ours
 };
-
-// Copies between an image's plane and ours: visit(plane row, image row) for each row seen.
-template <class F>
-void each_row(const nc::Geometry& g, const Layout& layout, const F& visit) {
-  for (int64_t d = 0; d < g.in[0]; d++)
-    for (int64_t h = 0; h < g.in[1]; h++) {
-      int64_t pd = layout.axis[0].inside(d), ph = layout.axis[1].inside(h);
-      bool seen = pd >= 0 && ph >= 0;
-      visit(seen ? (pd * layout.axis[1].size + ph) * layout.row : -1,
-            (d * g.in[1] + h) * g.in[2]);
-    }
-}
 
 template <class T>
 Planes<T> make_planes(const nc::Geometry& g, const Layout& layout, const nc::Image<const T>& x,
                       void* (*allocate)(void*, size_t), void* context,
                       const nc::Parallel& parallel) {
-  if (layout.dense && x.pixel == 1) return {x.data, x.sample, x.channel, true};
+  if (layout.dense && x.pixel == 1) return {x.data, x.sample, x.channel, g.in_channels, true};
   int64_t channels = g.groups * g.in_channels;
   T* data = scratch<T>(allocate, context, g.batch * channels * layout.size);
   // channels_last: a task takes the channels that share cache lines
@@ -115,25 +119,18 @@ Planes<T> make_planes(const nc::Geometry& g, const Layout& layout, const nc::Ima
     int64_t last = least(channels, first + together);
     T* planes = data + (n * channels + first) * layout.size;
     if (!layout.dense) memset(planes, 0, (last - first) * layout.size * sizeof(T));
-    bool straight = layout.phases == 1 && layout.axis[2].spread == 1;
-    int64_t left = layout.axis[2].origin;
-    int64_t fits = least(g.in[2], layout.columns - left);
-    each_row(g, layout, [&](int64_t to, int64_t from) {
-      if (to < 0) return;
+    layout.each_span(g, [&](int64_t to, int64_t from, int64_t count, int64_t step) {
       for (int64_t c = first; c < last; c++) {
         const T* source = x.data + n * x.sample + c * x.channel + from * x.pixel;
         T* target = planes + (c - first) * layout.size + to;
-        if (straight)
-          for (int64_t i = 0; i < fits; i++) target[left + i] = source[i * x.pixel];
+        if (step * x.pixel == 1)
+          memcpy(target, source, count * sizeof(T));
         else
-          for (int64_t i = 0; i < g.in[2]; i++) {
-            int64_t at = layout.column(i);
-            if (at >= 0) target[at] = source[i * x.pixel];
-          }
+          for (int64_t i = 0; i < count; i++) target[i] = source[i * step * x.pixel];
       }
     });
   });
-  return {data, channels * layout.size, layout.size, false};
+  return {data, channels * layout.size, layout.size, g.in_channels, false};
 }
 
 // The columns of one panel: output positions, counted over all samples.
@@ -165,89 +162,130 @@ struct Columns {
   }
 };
 
+// What is taken off each column of a panel, and what it is then multiplied by.
+template <class T>
+struct Standard {
+  T shift[panel<T> + width<T>], factor[panel<T> + width<T>];
+  NC_INLINE Vector<T> operator()(Vector<T> values, int64_t at) const {
+    return (values - load(shift + at)) * load(factor + at);
+  }
+};
+
 template <class T>
 struct Gather {
   const nc::Geometry& g;
   const Layout& layout;
-  const Planes<T>& planes;
+  Planes<T> planes;
   const int64_t* taps;  // Layout::tap of each
 
-  // The values [rows first to last of the im2col matrix][panel], as they are.
-  void raw(const Columns<T>& columns, int64_t group, int64_t first, int64_t last, T* to) const {
+  const T* plane(int64_t group, int64_t channel) const {
+    return planes.data + (group * planes.per_group + channel) * planes.channel;
+  }
+
+  // Rows [first, last) of a group's im2col matrix, [rows][panel], each vector through `change`.
+  template <class F>
+  NC_INLINE void rows(const Columns<T>& columns, int64_t group, int64_t first, int64_t last, T* to,
+                      const F& change) const {
     int64_t K = g.taps();
     for (int64_t i = first; i < last; i++, to += panel<T>) {
-      const T* plane =
-          planes.data + (group * g.in_channels + i / K) * planes.channel + taps[i % K];
+      const T* seen = plane(group, i / K) + taps[i % K];
       for (int64_t r = 0; r < columns.runs; r++) {
         const auto& run = columns.run[r];
-        const T* from = plane + run.sample * planes.sample + run.position;
+        const T* from = seen + run.sample * planes.sample + run.position;
         T* target = to + run.at;
         int64_t j = 0;
         // Whole vectors, also past the end of the run: the next run, or row, overwrites that. Not
         // behind the last row: what lies there may be another thread's.
         bool exact = planes.exact || i + 1 == last;
         int64_t end = exact ? run.length - width<T> + 1 : run.length;
-        for (; j < end; j += width<T>) store(target + j, load(from + j));
-        for (; j < run.length; j++) target[j] = from[j];
+        for (; j < end; j += width<T>) store(target + j, change(load(from + j), run.at + j));
+        if (j < run.length) {
+          T rest[width<T>] = {};
+          memcpy(rest, from + j, (run.length - j) * sizeof(T));
+          store(rest, change(load(rest), run.at + j));
+          memcpy(target + j, rest, (run.length - j) * sizeof(T));
+        }
       }
     }
   }
+  void raw(const Columns<T>& columns, int64_t group, int64_t first, int64_t last, T* to) const {
+    rows(columns, group, first, last, to, [](Vector<T> v, int64_t) { return v; });
+  }
+  void standardized(const Columns<T>& columns, int64_t group, int64_t first, int64_t last,
+                    const Standard<T>& standard, T* to) const {
+    rows(columns, group, first, last, to, standard);
+  }
 };
 
-// Mean and centred sum of squares of each column, over the rows seen so far.
-template <class T>
+// Mean and centred sum of squares of columns, over the rows seen so far.
+template <class T, int64_t VECTORS>
 struct Moments {
   int64_t rows = 0;
-  T mean[panel<T>] = {}, squares[panel<T>] = {};
+  Vector<T> mean[VECTORS] = {}, squares[VECTORS] = {};
 
   // Merges (Chan et al. 1983): no difference of large numbers.
-  NC_INLINE void merge(int64_t at, Vector<T> other_mean, Vector<T> other_squares, int64_t before,
-                       int64_t more) {
-    Vector<T> here = load(mean + at), delta = other_mean - here;
-    T part = static_cast<T>(more) / static_cast<T>(before + more);
-    store(mean + at, here + delta * part);
-    store(squares + at, load(squares + at) + other_squares +
-                            delta * delta * (static_cast<T>(before) * part));
+  NC_INLINE void merge(int64_t v, Vector<T> other_mean, Vector<T> other_squares, int64_t more) {
+    T part = static_cast<T>(more) / static_cast<T>(rows + more);
+    Vector<T> delta = other_mean - mean[v];
+    mean[v] += delta * part;
+    squares[v] += other_squares + delta * delta * (static_cast<T>(rows) * part);
   }
   void merge(const Moments& other) {
-    for (int64_t at = 0; at < panel<T>; at += width<T>)
-      merge(at, load(other.mean + at), load(other.squares + at), rows, other.rows);
+    for (int64_t v = 0; v < VECTORS; v++) merge(v, other.mean[v], other.squares[v], other.rows);
     rows += other.rows;
   }
-  // Sixteen rows at a time: two passes over what the registers hold.
-  void add(const T* values, int64_t count, int64_t vectors) {
-    constexpr int64_t most_rows = 16;
-    for (int64_t i = 0; i < count; i += most_rows) {
-      int64_t some = least(most_rows, count - i);
-      for (int64_t at = 0; at < vectors * width<T>; at += width<T>) {
-        const T* from = values + i * panel<T> + at;
-        Vector<T> sum{}, sum_of_squares{};
-        for (int64_t k = 0; k < some; k++) sum += load(from + k * panel<T>);
-        sum *= static_cast<T>(1) / static_cast<T>(some);
-        for (int64_t k = 0; k < some; k++) {
-          Vector<T> d = load(from + k * panel<T>) - sum;
-          sum_of_squares += d * d;
-        }
-        merge(at, sum, sum_of_squares, rows, some);
+
+  // Eight rows at a time: two passes over what the registers hold.
+  template <int64_t ROWS>
+  NC_INLINE void block(const T* values, int64_t stride) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < VECTORS; v++) {
+      Vector<T> held[ROWS], sum{}, sum_of_squares{};
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < ROWS; k++) {
+        held[k] = load(values + k * stride + v * width<T>);
+        sum += held[k];
       }
-      rows += some;
+      sum *= static_cast<T>(1) / static_cast<T>(ROWS);
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < ROWS; k++) {
+        held[k] -= sum;
+        sum_of_squares += held[k] * held[k];
+      }
+      merge(v, sum, sum_of_squares, ROWS);
     }
+    rows += ROWS;
+  }
+  void add(const T* values, int64_t stride, int64_t count) {
+    for (; count >= 8; count -= 8, values += 8 * stride) block<8>(values, stride);
+    for (; count > 0; count--, values += stride) block<1>(values, stride);
   }
 };
 
-// What is taken off each column of a panel, and what it is then multiplied by.
+// For kernels larger than 1: mean and centred sum of squares of every pixel over a group's channels,
+// as two planes for each sample and group. A patch's own follow from those of its few pixels.
 template <class T>
-struct Standard {
-  T shift[panel<T>], factor[panel<T>];
-
-  void apply(T* rows, int64_t count, int64_t vectors) const {
-    for (int64_t i = 0; i < count; i++)
-      for (int64_t at = 0; at < vectors * width<T>; at += width<T>) {
-        T* here = rows + i * panel<T> + at;
-        store(here, (load(here) - load(shift + at)) * load(factor + at));
+Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Planes<T>& planes,
+                        void* (*allocate)(void*, size_t), void* context,
+                        const nc::Parallel& parallel) {
+  constexpr int64_t block = 4 * width<T>;  // not more than the slack: it may end past the planes
+  int64_t blocks = ceil_div(layout.size, block), room = blocks * block;
+  T* maps = scratch<T>(allocate, context, g.batch * g.groups * 2 * room);
+  parallel(g.batch * g.groups, [&](int64_t task) {
+    int64_t n = task / g.groups, first = task % g.groups * g.in_channels;
+    T* mean = maps + task * 2 * room;
+    for (int64_t b = 0; b < blocks; b++) {
+      const T* from = planes.data + n * planes.sample + first * planes.channel + b * block;
+      Moments<T, 4> moments;
+      moments.add(from, planes.channel, g.in_channels);
+      for (int64_t v = 0; v < 4; v++) {
+        store(mean + b * block + v * width<T>, moments.mean[v]);
+        store(mean + room + b * block + v * width<T>, moments.squares[v]);
       }
-  }
-};
+    }
+  });
+  return {maps, g.groups * 2 * room, room, 2, false};
+}
 
 // A map [N, G, L] at the columns of a panel; 0 past the last column.
 template <class T>
