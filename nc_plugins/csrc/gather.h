@@ -165,9 +165,93 @@ struct Columns {
 // What is taken off each column of a panel, and what it is then multiplied by.
 template <class T>
 struct Standard {
-  T shift[panel<T> + width<T>], factor[panel<T> + width<T>];
-  NC_INLINE Vector<T> operator()(Vector<T> values, int64_t at) const {
-    return (values - load(shift + at)) * load(factor + at);
+  T shift[panel<T>], factor[panel<T>];
+};
+
+// One row of the im2col matrix at the columns of a panel. A vector of it comes from up to PARTS runs,
+// each loaded whole and blended in where its lanes are; the first call says from which plane.
+template <class T, int PARTS>
+struct Row {
+  using Mask = typename Vectors<T>::mask;
+  const T* seen = nullptr;
+  int64_t offset[NC_VECTORS][PARTS];
+  Mask lanes[NC_VECTORS][PARTS];
+
+  Row(const Columns<T>& columns, const Planes<T>& planes) {
+    for (int64_t v = 0, r = 0; v < NC_VECTORS; v++) {
+      int64_t begin = v * width<T>, end = begin + width<T>;
+      for (int part = 0; part < PARTS; part++) {
+        if (part && r + 1 < columns.runs && columns.run[r + 1].at < end) r++;
+        const auto& run = columns.run[r];
+        offset[v][part] = run.sample * planes.sample + run.position + begin - run.at;
+        if (v >= columns.vectors) offset[v][part] = offset[0][0];
+        for (int64_t i = 0; i < width<T>; i++) lanes[v][part][i] = begin + i >= run.at ? -1 : 0;
+      }
+      if (r + 1 < columns.runs && columns.run[r + 1].at == end) r++;
+    }
+  }
+  NC_INLINE void at(const T* plane) { seen = plane; }
+  NC_INLINE Vector<T> operator[](int64_t v) const {
+    Vector<T> value = load(seen + offset[v][0]);
+#pragma GCC unroll 4
+    for (int part = 1; part < PARTS; part++) {
+      Mask there = reinterpret_cast<Mask>(load(seen + offset[v][part]));
+      Mask here = reinterpret_cast<Mask>(value);
+      value = reinterpret_cast<Vector<T>>(((here ^ there) & lanes[v][part]) ^ here);
+    }
+    return value;
+  }
+};
+
+// Any number of runs, and no reading past them.
+template <class T>
+struct Row<T, 0> {
+  const Columns<T>& columns;
+  int64_t sample;
+  T values[panel<T>] = {};
+
+  Row(const Columns<T>& columns, const Planes<T>& planes)
+      : columns(columns), sample(planes.sample) {}
+  NC_INLINE void at(const T* plane) {
+    for (int64_t r = 0; r < columns.runs; r++) {
+      const auto& run = columns.run[r];
+      const T* from = plane + run.sample * sample + run.position;
+      for (int64_t i = 0; i < run.length; i++) values[run.at + i] = from[i];
+    }
+  }
+  NC_INLINE Vector<T> operator[](int64_t v) const { return load(values + v * width<T>); }
+};
+
+// Mean and centred sum of squares of columns, over the rows seen so far.
+template <class T, int64_t VECTORS>
+struct Moments {
+  int64_t rows = 0;
+  Vector<T> mean[VECTORS] = {}, squares[VECTORS] = {};
+
+  // Merges `more` rows (Chan et al. 1983): no difference of large numbers.
+  NC_INLINE void merge(int64_t v, Vector<T> other_mean, Vector<T> other_squares, int64_t more) {
+    T part = static_cast<T>(more) / static_cast<T>(rows + more);
+    Vector<T> delta = other_mean - mean[v];
+    mean[v] += delta * part;
+    squares[v] += other_squares + delta * delta * (static_cast<T>(rows) * part);
+  }
+  // ROWS rows, value(k, v) each: two passes over what the registers hold.
+  template <int64_t ROWS, class F>
+  NC_INLINE void add(const F& value) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < VECTORS; v++) {
+      Vector<T> held[ROWS], sum{}, sum_of_squares{};
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < ROWS; k++) sum += held[k] = value(k, v);
+      sum *= static_cast<T>(1) / static_cast<T>(ROWS);
+#pragma GCC unroll 8
+      for (int64_t k = 0; k < ROWS; k++) {
+        held[k] -= sum;
+        sum_of_squares += held[k] * held[k];
+      }
+      merge(v, sum, sum_of_squares, ROWS);
+    }
+    rows += ROWS;
   }
 };
 
@@ -182,83 +266,72 @@ struct Gather {
     return planes.data + (group * planes.per_group + channel) * planes.channel;
   }
 
-  // Rows [first, last) of a group's im2col matrix, [rows][panel], each vector through `change`.
+  // use(row) with the kind of row that these columns need.
   template <class F>
-  NC_INLINE void rows(const Columns<T>& columns, int64_t group, int64_t first, int64_t last, T* to,
-                      const F& change) const {
-    int64_t K = g.taps();
-    for (int64_t i = first; i < last; i++, to += panel<T>) {
-      const T* seen = plane(group, i / K) + taps[i % K];
-      for (int64_t r = 0; r < columns.runs; r++) {
-        const auto& run = columns.run[r];
-        const T* from = seen + run.sample * planes.sample + run.position;
-        T* target = to + run.at;
-        int64_t j = 0;
-        // Whole vectors, also past the end of the run: the next run, or row, overwrites that. Not
-        // behind the last row: what lies there may be another thread's.
-        bool exact = planes.exact || i + 1 == last;
-        int64_t end = exact ? run.length - width<T> + 1 : run.length;
-        for (; j < end; j += width<T>) store(target + j, change(load(from + j), run.at + j));
-        if (j < run.length) {
-          T rest[width<T>] = {};
-          memcpy(rest, from + j, (run.length - j) * sizeof(T));
-          store(rest, change(load(rest), run.at + j));
-          memcpy(target + j, rest, (run.length - j) * sizeof(T));
-        }
-      }
+  void with_row(const Columns<T>& columns, const F& use) const {
+    int64_t parts = 1;
+    for (int64_t v = 0, r = 0; v < columns.vectors; v++) {
+      int64_t some = 0, end = (v + 1) * width<T>;
+      for (; r < columns.runs && columns.run[r].at < end; r++) some++;
+      if (v && some + 1 > parts) parts = some + (columns.run[r - some].at > end - width<T>);
+      if (!v) parts = some;
     }
+    bool past = planes.exact && columns.first + columns.count == g.columns() &&
+                columns.count % width<T>;
+    if (past || parts > 4) return use(Row<T, 0>(columns, planes));
+    if (parts > 2) return use(Row<T, 4>(columns, planes));
+    if (parts > 1) return use(Row<T, 2>(columns, planes));
+    use(Row<T, 1>(columns, planes));
   }
+
+  // Rows [first, last) of a group's im2col matrix, [rows][panel].
   void raw(const Columns<T>& columns, int64_t group, int64_t first, int64_t last, T* to) const {
-    rows(columns, group, first, last, to, [](Vector<T> v, int64_t) { return v; });
+    int64_t K = g.taps();
+    with_row(columns, [&](auto row) {
+      for (int64_t i = first; i < last; i++, to += panel<T>) {
+        row.at(plane(group, i / K) + taps[i % K]);
+        for (int64_t v = 0; v < NC_VECTORS; v++) store(to + v * width<T>, row[v]);
+      }
+    });
   }
+
   void standardized(const Columns<T>& columns, int64_t group, int64_t first, int64_t last,
                     const Standard<T>& standard, T* to) const {
-    rows(columns, group, first, last, to, standard);
-  }
-};
-
-// Mean and centred sum of squares of columns, over the rows seen so far.
-template <class T, int64_t VECTORS>
-struct Moments {
-  int64_t rows = 0;
-  Vector<T> mean[VECTORS] = {}, squares[VECTORS] = {};
-
-  // Merges (Chan et al. 1983): no difference of large numbers.
-  NC_INLINE void merge(int64_t v, Vector<T> other_mean, Vector<T> other_squares, int64_t more) {
-    T part = static_cast<T>(more) / static_cast<T>(rows + more);
-    Vector<T> delta = other_mean - mean[v];
-    mean[v] += delta * part;
-    squares[v] += other_squares + delta * delta * (static_cast<T>(rows) * part);
-  }
-  void merge(const Moments& other) {
-    for (int64_t v = 0; v < VECTORS; v++) merge(v, other.mean[v], other.squares[v], other.rows);
-    rows += other.rows;
-  }
-
-  // Eight rows at a time: two passes over what the registers hold.
-  template <int64_t ROWS>
-  NC_INLINE void block(const T* values, int64_t stride) {
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < VECTORS; v++) {
-      Vector<T> held[ROWS], sum{}, sum_of_squares{};
-#pragma GCC unroll 8
-      for (int64_t k = 0; k < ROWS; k++) {
-        held[k] = load(values + k * stride + v * width<T>);
-        sum += held[k];
-      }
-      sum *= static_cast<T>(1) / static_cast<T>(ROWS);
-#pragma GCC unroll 8
-      for (int64_t k = 0; k < ROWS; k++) {
-        held[k] -= sum;
-        sum_of_squares += held[k] * held[k];
-      }
-      merge(v, sum, sum_of_squares, ROWS);
+    int64_t K = g.taps(), c = first / K, t = first % K;
+    Vector<T> shift[NC_VECTORS], factor[NC_VECTORS];
+    for (int64_t v = 0; v < NC_VECTORS; v++) {
+      shift[v] = load(standard.shift + v * width<T>);
+      factor[v] = load(standard.factor + v * width<T>);
     }
-    rows += ROWS;
+    with_row(columns, [&](auto row) {
+      const T* channel = plane(group, c);
+      for (int64_t i = first; i < last; i++, to += panel<T>) {
+        row.at(channel + taps[t]);
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < NC_VECTORS; v++)
+          store(to + v * width<T>, (row[v] - shift[v]) * factor[v]);
+        if (++t == K) {
+          t = 0;
+          channel += planes.channel;
+        }
+      }
+    });
   }
-  void add(const T* values, int64_t stride, int64_t count) {
-    for (; count >= 8; count -= 8, values += 8 * stride) block<8>(values, stride);
-    for (; count > 0; count--, values += stride) block<1>(values, stride);
+
+  // Over a group's channels; for kernels of 1, where a column is a pixel.
+  Moments<T, NC_VECTORS> moments(const Columns<T>& columns, int64_t group) const {
+    Moments<T, NC_VECTORS> sums;
+    with_row(columns, [&](auto row) {
+      const T* from = plane(group, 0);
+      auto value = [&](int64_t k, int64_t v) {
+        row.at(from + k * planes.channel);
+        return row[v];
+      };
+      int64_t c = 0;
+      for (; c + 8 <= g.in_channels; c += 8, from += 8 * planes.channel) sums.template add<8>(value);
+      for (; c < g.in_channels; c++, from += planes.channel) sums.template add<1>(value);
+    });
+    return sums;
   }
 };
 
@@ -277,7 +350,11 @@ Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Plane
     for (int64_t b = 0; b < blocks; b++) {
       const T* from = planes.data + n * planes.sample + first * planes.channel + b * block;
       Moments<T, 4> moments;
-      moments.add(from, planes.channel, g.in_channels);
+      auto value = [&](int64_t k, int64_t v) { return load(from + k * planes.channel + v * width<T>); };
+      int64_t c = 0;
+      for (; c + 8 <= g.in_channels; c += 8, from += 8 * planes.channel)
+        moments.template add<8>(value);
+      for (; c < g.in_channels; c++, from += planes.channel) moments.template add<1>(value);
       for (int64_t v = 0; v < 4; v++) {
         store(mean + b * block + v * width<T>, moments.mean[v]);
         store(mean + room + b * block + v * width<T>, moments.squares[v]);
