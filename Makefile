@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-all test lint format clean
+.PHONY: help setup demo demo-all test bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo-all: setup  ## the same for detection, segmentation and translation: work_d
 
 test: setup  ## run the tests (the first run compiles mmcv's operators, about 15 minutes once)
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMPS)/demo  ## time NC beside what it replaces, on a few layers and a small ResNet (minutes)
+	$(PYTHON) benchmarks/run.py short
 
 setup: $(STAMPS)/full $(STAMPS)/dev  ## install everything for development into .venv
 

@@ -76,42 +76,80 @@ struct BackwardPass {
 
   Standard<T> standard(const Columns<T>& columns, int64_t group) const {
     Standard<T> s;  // c alone: rstd is in gz
-    read_map(g, columns, group, args.mean, s.shift);
+    read_map(g, columns, group, args.mean, s.mean);
+    read_map(g, columns, group, args.rest, s.rest);
     for (int64_t i = 0; i < panel<T>; i++) {
-      if (!args.center) s.shift[i] = 0;
+      if (!args.center) s.mean[i] = s.rest[i] = 0;
       s.factor[i] = 1;
     }
     return s;
   }
 
-  // --- weight and gain: a task has some rows of the im2col matrix and a share of the panels.
+  // --- weight and gain: a task has some rows of the im2col matrix, or several strips of them where
+  // maps are small, and a share of the panels and of the output's channels.
+
+  static constexpr int64_t several = 4;  // panels summed before a tile is written; strips in a task
 
   void weight_grads() const {
     int64_t O = g.out_channels, I = g.patch(), all = g.groups * O * I;
-    int64_t strips = ceil_div(I, panel<T>);
-    int64_t strip = round_up(ceil_div(I, strips), width<T>);
-    strips = ceil_div(I, strip);
-    int64_t shares = least(ceil_div(24, g.groups * strips), most(1, panels / 8));
+    int64_t wide = panels <= several ? several : 1;
+    int64_t strip = round_up(ceil_div(I, ceil_div(I, panel<T>)), width<T>);
+    int64_t strips = ceil_div(I, strip), tasks = g.groups * ceil_div(strips, wide);
+    int64_t shares = least(ceil_div(24, tasks), most(1, panels / 8));
+    int64_t height =
+        round_up(ceil_div(O, most(1, least(O / 128, ceil_div(24, tasks * shares)))), NC_ROWS);
+    int64_t heights = ceil_div(O, height);
     T* parts = shares > 1 ? allocate(shares * all) : args.grad_weight;
     T* gains = args.grad_gain ? allocate(shares * strips * g.groups * O) : nullptr;
-    int64_t height = round_up(ceil_div(O, most(1, least(O / 128, 24 / (g.groups * strips)))), NC_ROWS);
-    int64_t heights = ceil_div(O, height);
-    parallel(g.groups * strips * shares * heights, [&](int64_t task) {
+    parallel(tasks * shares * heights, [&](int64_t task) {
       int64_t low = task % heights * height, high = least(O, low + height);
-      task /= heights;
-      int64_t share = task % shares, at = task / shares % strips, group = task / shares / strips;
-      int64_t first = at * strip, last = least(I, first + strip);
+      int64_t share = task / heights % shares, rest = task / heights / shares;
+      int64_t group = rest / ceil_div(strips, wide), at = rest % ceil_div(strips, wide) * wide;
       int64_t begin = panels * share / shares, end = panels * (share + 1) / shares;
-      T* sums = thread_buffer<T>(1, height * panel<T>);
-      weight_strip(group, first, last, begin, end, low, high, sums);
       T* to = parts + share * all + group * O * I;
-      T* dots = gains ? gains + ((share * strips + at) * g.groups + group) * O : nullptr;
-      for (int64_t o = low; o < high; o++) {
-        const T* from = sums + (o - low) * panel<T>;
-        if (dots) dots[o] = dot(from, args.weight + (group * O + o) * I + first, last - first);
+      auto finish = [&](int64_t o, int64_t s, const T* sums) {
+        int64_t first = s * strip, count = least(strip, I - first);
         T gain = args.gain ? args.gain[group * O + o] : 1;
-        for (int64_t i = first; i < last; i++) to[o * I + i] = from[i - first] * gain;
+        if (gains)
+          gains[((share * strips + s) * g.groups + group) * O + o] =
+              dot(sums, args.weight + (group * O + o) * I + first, count);
+        for (int64_t i = 0; i < count; i++) to[o * I + first + i] = sums[i] * gain;
+      };
+      T* turned = thread_buffer<T>(2, wide * several * panel<T> * panel<T>);
+      T* sums = thread_buffer<T>(1, (wide == 1 ? height : NC_ROWS) * panel<T>);
+      auto multiply_strip = [&](int64_t p, int64_t now, int64_t o, int64_t s, const T* right,
+                                T* sum, bool accumulate) {
+        multiply<T, false>(least(NC_ROWS, high - o),
+                           {scaled_panel(group, p) + o * panel<T>, panel<T>, 1}, panel<T>, now,
+                           O * panel<T>, right, sum,
+                           ceil_div(least(strip, I - s * strip), width<T>), accumulate);
+      };
+      if (wide > 1) {  // all positions at once: tiles are finished while they are near
+        int64_t last = least(strips, at + wide);
+        for (int64_t s = at; s < last; s++)
+          turn(group, s * strip, least(I, (s + 1) * strip), begin, end - begin,
+               turned + (s - at) * several * panel<T> * panel<T>);
+        for (int64_t o = low; o < high; o += NC_ROWS)
+          for (int64_t s = at; s < last; s++) {
+            for (int64_t m = 0; m < NC_ROWS; m++) {
+              int64_t i = (o + m) * I + s * strip;
+              fetch(args.weight + group * O * I + i, strip);
+              fetch<true>(to + i, strip);
+            }
+            multiply_strip(begin, end - begin, o, s,
+                           turned + (s - at) * several * panel<T> * panel<T>, sums, false);
+            for (int64_t m = 0; m < least(NC_ROWS, high - o); m++)
+              finish(o + m, s, sums + m * panel<T>);
+          }
+        return;
       }
+      for (int64_t p = begin; p < end; p += several) {
+        int64_t now = least(several, end - p);
+        turn(group, at * strip, least(I, (at + 1) * strip), p, now, turned);
+        for (int64_t o = low; o < high; o += NC_ROWS)
+          multiply_strip(p, now, o, at, turned, sums + (o - low) * panel<T>, p > begin);
+      }
+      for (int64_t o = low; o < high; o++) finish(o, at, sums + (o - low) * panel<T>);
     });
     if (shares > 1)
       parallel(g.groups * O, [&](int64_t o) {
@@ -138,45 +176,41 @@ struct BackwardPass {
     return sum;
   }
 
-  // sums[low to high][panel] = gz times the transposed rows [first, last), over panels [begin, end).
-  void weight_strip(int64_t group, int64_t first, int64_t last, int64_t begin, int64_t end,
-                    int64_t low, int64_t high, T* sums) const {
-    constexpr int64_t several = 4;  // panels at a time, so that tiles are not written too often
-    int64_t O = g.out_channels, vectors = ceil_div(last - first, width<T>);
+  // Rows [first, last) less the patches' means, transposed: [count panels][panel columns][panel].
+  void turn(int64_t group, int64_t first, int64_t last, int64_t p, int64_t count, T* to) const {
     T* rows = thread_buffer<T>(0, panel<T> * panel<T>);
-    T* turned = thread_buffer<T>(2, several * panel<T> * panel<T>);
-    for (int64_t p = begin; p < end; p += several) {
-      int64_t now = least(several, end - p);
-      for (int64_t q = 0; q < now; q++) {
-        Columns<T> columns(g, layout, p + q);
-        gather.standardized(columns, group, first, last, standard(columns, group), rows);
-        T* to = turned + q * panel<T> * panel<T>;
-        for (int64_t i = 0; i < vectors * width<T>; i += width<T>)
-          for (int64_t j = 0; j < columns.vectors * width<T>; j += width<T>)
-            transpose_square(rows + i * panel<T> + j, to + j * panel<T> + i);
-        // gz is 0 behind the last column, and 0 times what is not a number would be none either
-        memset(to + columns.count * panel<T>, 0,
-               (panel<T> - columns.count) * panel<T> * sizeof(T));
-      }
-      for (int64_t o = low; o < high; o += NC_ROWS)
-        multiply<T, false>(least(NC_ROWS, high - o),
-                           {scaled_panel(group, p) + o * panel<T>, panel<T>, 1}, panel<T>, now,
-                           O * panel<T>, turned, sums + (o - low) * panel<T>, vectors, p > begin);
+    for (int64_t q = 0; q < count; q++, to += panel<T> * panel<T>) {
+      Columns<T> columns(g, layout, p + q);
+      gather.standardized(columns, group, first, last, standard(columns, group), rows);
+      for (int64_t i = 0; i < last - first; i += width<T>)
+        for (int64_t j = 0; j < columns.vectors * width<T>; j += width<T>)
+          transpose_square(rows + i * panel<T> + j, to + j * panel<T> + i);
+      // gz is 0 behind the last column, and 0 times what is not a number would be none either
+      memset(to + columns.count * panel<T>, 0, (panel<T> - columns.count) * panel<T> * sizeof(T));
     }
   }
 
   // --- input
 
+  // Rows of a large weight are far apart; the hardware does not see the next one coming.
+  template <bool WRITE = false>
+  static void fetch(const T* row, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / sizeof(T)) __builtin_prefetch(row + i, WRITE);
+  }
+
   // Columns of the weight, rows [first, last) of v, with their gain: [blocks][O][NC_ROWS].
-  void pack_weight(int64_t group, int64_t first, int64_t last, T* to) const {
+  void pack_weight(int64_t group, int64_t first, int64_t last, T* __restrict to) const {
     int64_t O = g.out_channels, I = g.patch();
-    for (int64_t i = first; i < last; i += NC_ROWS, to += O * NC_ROWS)
-      for (int64_t o = 0; o < O; o++) {
-        const T* from = args.weight + (group * O + o) * I + i;
-        T gain = args.gain ? args.gain[group * O + o] : 1;
-        int64_t rows = least(NC_ROWS, last - i);
-        for (int64_t m = 0; m < NC_ROWS; m++) to[o * NC_ROWS + m] = m < rows ? from[m] * gain : 0;
-      }
+    for (int64_t o = 0; o < O; o++, to += NC_ROWS) {
+      const T* __restrict from = args.weight + (group * O + o) * I;
+      T gain = args.gain ? args.gain[group * O + o] : 1;
+      fetch(from + 8 * I + first, last - first);
+      int64_t i = first;
+      for (; i + NC_ROWS <= last; i += NC_ROWS)
+        for (int64_t m = 0; m < NC_ROWS; m++) to[(i - first) * O + m] = from[i + m] * gain;
+      for (int64_t m = 0; i < last && m < NC_ROWS; m++)
+        to[(i - first) * O + m] = i + m < last ? from[i + m] * gain : 0;
+    }
   }
 
   // v[count][panel] of one panel, from packed columns of the weight.
@@ -194,37 +228,39 @@ struct BackwardPass {
   void dense_input_grads() const {
     int64_t C = g.in_channels, O = g.out_channels, height = round_up(C, NC_ROWS);
     T* packed = allocate(g.groups * height * O);
-    int64_t blocks = height / NC_ROWS;
+    constexpr int64_t block = 16 * NC_ROWS;
+    int64_t blocks = ceil_div(C, block);
     parallel(g.groups * blocks, [&](int64_t task) {
-      int64_t group = task / blocks, first = task % blocks * NC_ROWS;
-      pack_weight(group, first, least(C, first + NC_ROWS), packed + (group * height + first) * O);
+      int64_t group = task / blocks, first = task % blocks * block;
+      pack_weight(group, first, least(C, first + block), packed + (group * height + first) * O);
     });
     parallel(g.groups * panels, [&](int64_t task) {
       int64_t group = task / panels, p = task % panels;
       Columns<T> columns(g, layout, p);
       T* v = thread_buffer<T>(0, height * panel<T>);
-      T* centered = thread_buffer<T>(1, C * panel<T>);
+      T* pixels = thread_buffer<T>(1, C * panel<T>);
       products(packed + group * height * O, C, group, p, columns.vectors, v);
-      gather.raw(columns, group, 0, C, centered);
-      T sum[panel<T>] = {}, dot[panel<T>] = {}, mean[panel<T>], rstd[panel<T>];
+      gather.raw(columns, group, 0, C, pixels);
+      T mean[panel<T>], rest[panel<T>], rstd[panel<T>];
       read_map(g, columns, group, args.mean, mean);
+      read_map(g, columns, group, args.rest, rest);
       read_map(g, columns, group, args.rstd, rstd);
       Standard<T> s = standard(columns, group);
+      T per = static_cast<T>(1) / static_cast<T>(C);
       for (int64_t at = 0; at < columns.vectors * width<T>; at += width<T>) {
-        Vector<T> shift = load(s.shift + at), sums{}, dots{};
+        Vector<T> shift = load(s.mean + at), more = load(s.rest + at), sums{}, dots{};
         for (int64_t c = 0; c < C; c++) {
           Vector<T> value = load(v + c * panel<T> + at);
           sums += value;
-          dots += value * (load(centered + c * panel<T> + at) - shift);
+          dots += value * ((load(pixels + c * panel<T> + at) - shift) - more);
         }
-        Vector<T> r = load(rstd + at);
-        T per = static_cast<T>(1) / static_cast<T>(C);
-        store(sum + at, sums * (args.center ? per : 0));
-        store(dot + at, dots * r * r * (args.scale ? per : 0));
-        Vector<T> a = load(sum + at), b = load(dot + at), m = load(mean + at);
+        Vector<T> r = load(rstd + at), m = load(mean + at), m_rest = load(rest + at);
+        sums *= args.center ? per : 0;
+        dots *= r * r * (args.scale ? per : 0);
         for (int64_t c = 0; c < C; c++) {
           T* here = v + c * panel<T> + at;
-          store(here, load(here) - a - (load(centered + c * panel<T> + at) - m) * b);
+          store(here, load(here) - sums -
+                          ((load(pixels + c * panel<T> + at) - m) - m_rest) * dots);
         }
       }
       const auto& out = args.grad_input;
@@ -293,7 +329,7 @@ struct BackwardPass {
         const T* x = gather.plane(group, first) + run.sample * gather.planes.sample + run.position;
         T* to = planes + (run.sample - begin) * few * layout.size + run.position;
         for (int64_t i = 0; i < run.length; i += width<T>)
-          scatter_vector(v + run.at + i, x + i, s.shift + run.at + i, to + i, few,
+          scatter_vector(v + run.at + i, x + i, s.mean + run.at + i, s.rest + run.at + i, to + i, few,
                          least(width<T>, run.length - i), sums + run.at + i, dots + run.at + i);
       }
       for (int64_t q = 0; q < columns.pieces; q++) {
@@ -312,11 +348,11 @@ struct BackwardPass {
 
   // One vector of columns, all rows of v: to every tap's pixels of every channel, and the two sums.
   // Taps outside, so that what was just written is not read again at once, one pixel further.
-  void scatter_vector(const T* v, const T* x, const T* shift, T* to, int64_t channels, int64_t count,
-                      T* sums, T* dots) const {
+  void scatter_vector(const T* v, const T* x, const T* mean, const T* rest, T* to, int64_t channels,
+                      int64_t count, T* sums, T* dots) const {
     int64_t K = g.taps(), plane = gather.planes.channel;
-    Vector<T> sum{}, dot{}, mean = load(shift);
-    T rest[width<T>] = {};
+    Vector<T> sum{}, dot{}, m = load(mean), m_rest = load(rest);
+    T edge[width<T>] = {};
     bool exact = count < width<T> && gather.planes.exact;
     for (int64_t t = 0; t < K; t++) {
       const T* from = x + gather.taps[t];
@@ -325,14 +361,14 @@ struct BackwardPass {
         Vector<T> value = load(v + (c * K + t) * panel<T>), seen;
         if (count < width<T>) value = first_lanes<T>(value, count);
         if (exact) {
-          memcpy(rest, from, count * sizeof(T));
-          seen = load(rest);
+          memcpy(edge, from, count * sizeof(T));
+          seen = load(edge);
         } else {
           seen = load(from);
         }
         store(target, load(target) + value);
         sum += value;
-        dot += value * (seen - mean);
+        dot += value * ((seen - m) - m_rest);
       }
     }
     store(sums, sum);
@@ -359,7 +395,8 @@ struct BackwardPass {
     T *mean_v = thread_buffer<T>(0, 2 * L), *s = mean_v + L;
     memset(maps, 0, 3 * size * sizeof(T));
     memset(mean_v, 0, 2 * L * sizeof(T));
-    const T *mean = args.mean + task * L, *rstd = args.rstd + task * L;
+    const T *mean = args.mean + task * L, *rest = args.rest + task * L;
+    const T* rstd = args.rstd + task * L;
     for (int64_t chunk = 0; chunk < chunks; chunk++)
       for (int64_t k = 0; k < L; k++) {
         int64_t at = chunk * g.groups * g.columns() + task * L + k;
@@ -380,7 +417,7 @@ struct BackwardPass {
     };
     each_window([&](int64_t at, int64_t k) { level[at] = mean[k]; });
     each_window([&](int64_t at, int64_t k) {
-      offset[at] += mean_v[k] - (mean[k] - level[at]) * s[k];
+      offset[at] += mean_v[k] - ((mean[k] - level[at]) + rest[k]) * s[k];
       slope[at] += s[k];
     });
   }

@@ -3,7 +3,6 @@
 // The weight is read as it lies, row by row: no centred copy, no packing. Gain and bias are applied
 // to each tile before it leaves the cache.
 
-constexpr int64_t depth = 512;  // steps a tile sums before it is written: cache, and rounding
 constexpr int64_t many_panels = 12;  // for each thread, so that their shares are about even
 
 template <class T>
@@ -17,18 +16,25 @@ struct ForwardPass {
   Moments<T, NC_VECTORS> patch_moments(const Columns<T>& columns, int64_t group) const {
     int64_t K = g.taps(), C = g.in_channels;
     if (K == 1) return gather.moments(columns, group);
+    // Over taps, from each pixel's. The tap in the middle is the origin: never far from the mean,
+    // unless the patch varies much.
     Moments<T, NC_VECTORS> moments;
-    T* means = thread_buffer<T>(0, 2 * K * panel<T>);
-    T* squares = means + K * panel<T>;
-    pixels.raw(columns, group, 0, 2 * K, means);
+    T* origins = thread_buffer<T>(0, 3 * K * panel<T>);
+    T *means = origins + K * panel<T>, *squares = means + K * panel<T>;
+    pixels.raw(columns, group, 0, 3 * K, origins);
     for (int64_t v = 0; v < NC_VECTORS; v++) {
-      Vector<T> mean{}, sum{};
-      for (int64_t t = 0; t < K; t++) mean += load(means + t * panel<T> + v * width<T>);
-      mean *= static_cast<T>(1) / static_cast<T>(K);
-      for (int64_t t = 0; t < K; t++) {
-        Vector<T> d = load(means + t * panel<T> + v * width<T>) - mean;
-        sum += load(squares + t * panel<T> + v * width<T>) + d * d * static_cast<T>(C);
+      Vector<T> origin = load(origins + K / 2 * panel<T> + v * width<T>), mean{}, sum{};
+      for (int64_t at = v * width<T>; at < K * panel<T>; at += panel<T>) {
+        Vector<T> value = (load(origins + at) - origin) + load(means + at);
+        store(means + at, value);
+        mean += value;
       }
+      mean *= static_cast<T>(1) / static_cast<T>(K);
+      for (int64_t at = v * width<T>; at < K * panel<T>; at += panel<T>) {
+        Vector<T> d = load(means + at) - mean;
+        sum += load(squares + at) + d * d * static_cast<T>(C);
+      }
+      moments.origin[v] = origin;
       moments.mean[v] = mean;
       moments.squares[v] = sum;
     }
@@ -39,18 +45,26 @@ struct ForwardPass {
   Standard<T> statistics(const Columns<T>& columns, int64_t group) const {
     Moments<T, NC_VECTORS> moments = patch_moments(columns, group);
     Standard<T> standard;
-    T mean[panel<T>], rstd[panel<T>];
+    T mean[panel<T>], rest[panel<T>], rstd[panel<T>];
     T per = static_cast<T>(1) / static_cast<T>(g.patch()), eps = static_cast<T>(args.eps);
+    for (int64_t v = 0; v < NC_VECTORS; v++) {
+      Vector<T> sum = moments.origin[v] + moments.mean[v];  // and what this addition loses:
+      Vector<T> back = sum - moments.origin[v];
+      store(mean + v * width<T>, sum);
+      store(rest + v * width<T>, (moments.origin[v] - (sum - back)) + (moments.mean[v] - back));
+      store(rstd + v * width<T>, moments.squares[v] * per + eps);
+    }
     for (int64_t i = 0; i < panel<T>; i++) {
-      mean[i] = moments.mean[i / width<T>][i % width<T>];
-      rstd[i] = 1 / std::sqrt(moments.squares[i / width<T>][i % width<T>] * per + eps);
-      standard.shift[i] = args.center ? mean[i] : 0;
+      rstd[i] = 1 / std::sqrt(rstd[i]);
+      standard.mean[i] = args.center ? mean[i] : 0;
+      standard.rest[i] = args.center ? rest[i] : 0;
       standard.factor[i] = args.scale ? rstd[i] : 1;
     }
     for (int64_t p = 0; p < columns.pieces; p++) {
       const auto& piece = columns.piece[p];
       int64_t to = (piece.sample * g.groups + group) * g.out_size() + piece.position;
       memcpy(args.mean + to, mean + piece.at, piece.length * sizeof(T));
+      memcpy(args.rest + to, rest + piece.at, piece.length * sizeof(T));
       memcpy(args.rstd + to, rstd + piece.at, piece.length * sizeof(T));
     }
     return standard;

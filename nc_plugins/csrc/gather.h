@@ -162,10 +162,12 @@ struct Columns {
   }
 };
 
-// What is taken off each column of a panel, and what it is then multiplied by.
+// What is taken off each column of a panel, and what it is then multiplied by. A mean comes in two
+// parts, itself and what rounding took from it: that remainder is the same for all of a patch's values,
+// so in a sum of thousands of products it would not average out.
 template <class T>
 struct Standard {
-  T shift[panel<T>], factor[panel<T>];
+  T mean[panel<T>], rest[panel<T>], factor[panel<T>];
 };
 
 // One row of the im2col matrix at the columns of a panel. A vector of it comes from up to PARTS runs,
@@ -222,34 +224,33 @@ struct Row<T, 0> {
   NC_INLINE Vector<T> operator[](int64_t v) const { return load(values + v * width<T>); }
 };
 
-// Mean and centred sum of squares of columns, over the rows seen so far.
+// Mean and centred sum of squares of columns, over the rows seen so far. The mean is kept as its
+// distance from one of the first rows, near which differences are exact.
 template <class T, int64_t VECTORS>
 struct Moments {
   int64_t rows = 0;
-  Vector<T> mean[VECTORS] = {}, squares[VECTORS] = {};
+  Vector<T> origin[VECTORS] = {}, mean[VECTORS] = {}, squares[VECTORS] = {};
 
-  // Merges `more` rows (Chan et al. 1983): no difference of large numbers.
-  NC_INLINE void merge(int64_t v, Vector<T> other_mean, Vector<T> other_squares, int64_t more) {
-    T part = static_cast<T>(more) / static_cast<T>(rows + more);
-    Vector<T> delta = other_mean - mean[v];
-    mean[v] += delta * part;
-    squares[v] += other_squares + delta * delta * (static_cast<T>(rows) * part);
-  }
-  // ROWS rows, value(k, v) each: two passes over what the registers hold.
+  // ROWS rows, value(k, v) each: two passes over what the registers hold, then merged with what was
+  // there (Chan et al. 1983). No difference of large numbers.
   template <int64_t ROWS, class F>
   NC_INLINE void add(const F& value) {
+    T part = static_cast<T>(ROWS) / static_cast<T>(rows + ROWS);
 #pragma GCC unroll 4
     for (int64_t v = 0; v < VECTORS; v++) {
+      if (!rows) origin[v] = value(0, v);
       Vector<T> held[ROWS], sum{}, sum_of_squares{};
 #pragma GCC unroll 8
-      for (int64_t k = 0; k < ROWS; k++) sum += held[k] = value(k, v);
+      for (int64_t k = 0; k < ROWS; k++) sum += held[k] = value(k, v) - origin[v];
       sum *= static_cast<T>(1) / static_cast<T>(ROWS);
 #pragma GCC unroll 8
       for (int64_t k = 0; k < ROWS; k++) {
         held[k] -= sum;
         sum_of_squares += held[k] * held[k];
       }
-      merge(v, sum, sum_of_squares, ROWS);
+      Vector<T> delta = sum - mean[v];
+      mean[v] += delta * part;
+      squares[v] += sum_of_squares + delta * delta * (static_cast<T>(rows) * part);
     }
     rows += ROWS;
   }
@@ -298,9 +299,10 @@ struct Gather {
   void standardized(const Columns<T>& columns, int64_t group, int64_t first, int64_t last,
                     const Standard<T>& standard, T* to) const {
     int64_t K = g.taps(), c = first / K, t = first % K;
-    Vector<T> shift[NC_VECTORS], factor[NC_VECTORS];
+    Vector<T> mean[NC_VECTORS], rest[NC_VECTORS], factor[NC_VECTORS];
     for (int64_t v = 0; v < NC_VECTORS; v++) {
-      shift[v] = load(standard.shift + v * width<T>);
+      mean[v] = load(standard.mean + v * width<T>);
+      rest[v] = load(standard.rest + v * width<T>);
       factor[v] = load(standard.factor + v * width<T>);
     }
     with_row(columns, [&](auto row) {
@@ -309,7 +311,7 @@ struct Gather {
         row.at(channel + taps[t]);
 #pragma GCC unroll 4
         for (int64_t v = 0; v < NC_VECTORS; v++)
-          store(to + v * width<T>, (row[v] - shift[v]) * factor[v]);
+          store(to + v * width<T>, ((row[v] - mean[v]) - rest[v]) * factor[v]);
         if (++t == K) {
           t = 0;
           channel += planes.channel;
@@ -336,17 +338,18 @@ struct Gather {
 };
 
 // For kernels larger than 1: mean and centred sum of squares of every pixel over a group's channels,
-// as two planes for each sample and group. A patch's own follow from those of its few pixels.
+// as planes (origin, mean, squares) for each sample and group. A patch's own follow from those of its
+// few pixels.
 template <class T>
 Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Planes<T>& planes,
                         void* (*allocate)(void*, size_t), void* context,
                         const nc::Parallel& parallel) {
   constexpr int64_t block = 4 * width<T>;  // not more than the slack: it may end past the planes
   int64_t blocks = ceil_div(layout.size, block), room = blocks * block;
-  T* maps = scratch<T>(allocate, context, g.batch * g.groups * 2 * room);
+  T* maps = scratch<T>(allocate, context, g.batch * g.groups * 3 * room);
   parallel(g.batch * g.groups, [&](int64_t task) {
     int64_t n = task / g.groups, first = task % g.groups * g.in_channels;
-    T* mean = maps + task * 2 * room;
+    T* to = maps + task * 3 * room;
     for (int64_t b = 0; b < blocks; b++) {
       const T* from = planes.data + n * planes.sample + first * planes.channel + b * block;
       Moments<T, 4> moments;
@@ -356,12 +359,14 @@ Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Plane
         moments.template add<8>(value);
       for (; c < g.in_channels; c++, from += planes.channel) moments.template add<1>(value);
       for (int64_t v = 0; v < 4; v++) {
-        store(mean + b * block + v * width<T>, moments.mean[v]);
-        store(mean + room + b * block + v * width<T>, moments.squares[v]);
+        T* at = to + b * block + v * width<T>;
+        store(at, moments.origin[v]);
+        store(at + room, moments.mean[v]);
+        store(at + 2 * room, moments.squares[v]);
       }
     }
   });
-  return {maps, g.groups * 2 * room, room, 2, false};
+  return {maps, g.groups * 3 * room, room, 3, false};
 }
 
 // A map [N, G, L] at the columns of a panel; 0 past the last column.

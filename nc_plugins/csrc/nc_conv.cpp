@@ -41,14 +41,31 @@ nc::Parallel parallel() {
           }};
 }
 
-// Scratch for one call, from torch's allocator so that its memory statistics see it.
-struct Scratch {
-  std::vector<Tensor> held;
-  static void* allocate(void* self, size_t bytes) {
-    auto& held = static_cast<Scratch*>(self)->held;
-    held.push_back(at::empty({static_cast<int64_t>(bytes)}, at::kByte));
-    return held.back().data_ptr();
+// Scratch of one call. What small calls need stays with the thread for the next one: fresh memory
+// costs a page fault every 4 KiB, which on small maps is more than the arithmetic.
+class Scratch {
+ public:
+  ~Scratch() {
+    if (used_ <= most_kept && used_ > kept().nbytes()) kept() = bytes(used_);
   }
+  static void* allocate(void* self, size_t size) { return static_cast<Scratch*>(self)->take(size); }
+
+ private:
+  static constexpr size_t most_kept = 16 << 20;
+  static Tensor bytes(size_t size) { return at::empty({static_cast<int64_t>(size)}, at::kByte); }
+  static Tensor& kept() {
+    static thread_local Tensor memory = bytes(0);
+    return memory;
+  }
+  void* take(size_t size) {
+    size_t at = used_;
+    used_ += (size + 63) / 64 * 64;
+    if (used_ <= kept().nbytes()) return static_cast<char*>(kept().data_ptr()) + at;
+    held_.push_back(bytes(size));
+    return held_.back().data_ptr();
+  }
+  size_t used_ = 0;
+  std::vector<Tensor> held_;
 };
 
 nc::Geometry make_geometry(const Tensor& input, const Tensor& weight, IntArrayRef stride,
@@ -84,7 +101,7 @@ const T* pointer(const OptionalTensor& x) {
   return x ? x->const_data_ptr<T>() : nullptr;
 }
 
-std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& weight,
+std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& weight,
                                            const OptionalTensor& bias, const OptionalTensor& gain,
                                            IntArrayRef stride, IntArrayRef pads, IntArrayRef size,
                                            IntArrayRef dilation, int64_t groups, double eps,
@@ -97,28 +114,29 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& we
   shape.insert(shape.end(), size.begin(), size.end());
   Tensor out = at::empty(shape, x.options(), x.suggest_memory_format());
   shape[1] = groups;
-  Tensor mean = at::empty(shape, x.options()), rstd = at::empty(shape, x.options());
-  if (out.numel() == 0) return {out, mean, rstd};
+  auto map = [&] { return at::empty(shape, x.options()); };
+  Tensor mean = map(), rest = map(), rstd = map();
+  if (out.numel() == 0) return {out, mean, rest, rstd};
   Scratch scratch;
   auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     nc::Forward<T> args{make_geometry(x, w, stride, pads, size, dilation, groups),
                         image<const T>(x), w.const_data_ptr<T>(), pointer<T>(a), pointer<T>(b),
-                        image<T>(out), mean.mutable_data_ptr<T>(), rstd.mutable_data_ptr<T>(), eps,
-                        center, scale, Scratch::allocate, &scratch};
+                        image<T>(out), mean.mutable_data_ptr<T>(), rest.mutable_data_ptr<T>(),
+                        rstd.mutable_data_ptr<T>(), eps, center, scale, Scratch::allocate, &scratch};
     kernel(args, parallel());
   };
   if (x.scalar_type() == at::kDouble)
     run(double{}, kernels->forward_double);
   else
     run(float{}, kernels->forward_float);
-  return {out, mean, rstd};
+  return {out, mean, rest, rstd};
 }
 
 // Gradients of input, weight, bias and gain; of size 0 where not wanted.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& grad, const Tensor& input, const Tensor& weight, const OptionalTensor& gain,
-    const Tensor& mean, const Tensor& rstd, IntArrayRef stride, IntArrayRef pads,
+    const Tensor& mean, const Tensor& rest, const Tensor& rstd, IntArrayRef stride, IntArrayRef pads,
     IntArrayRef dilation, int64_t groups, bool center, bool scale, bool need_input,
     bool need_weight, bool need_bias, bool need_gain) {
   Tensor x = arranged(input), w = weight.contiguous();
@@ -126,15 +144,18 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
   OptionalTensor a = gain;
   if (a) a = a->contiguous();
   bool sums_weight = need_weight || need_gain;
-  Tensor none = at::empty({0}, x.options()), grad_input = none, grad_weight = none,
-         grad_bias = none, grad_gain = none;
-  if (need_input) grad_input = at::empty(x.sizes(), x.options(), x.suggest_memory_format());
-  if (sums_weight) grad_weight = at::empty(w.sizes(), w.options());
-  if (need_bias) grad_bias = at::empty({w.size(0)}, w.options());
-  if (need_gain) grad_gain = at::empty({w.size(0)}, w.options());
+  auto vector = [&](bool need) { return at::empty({need ? w.size(0) : 0}, w.options()); };
+  Tensor grad_input = need_input ? at::empty(x.sizes(), x.options(), x.suggest_memory_format())
+                                 : vector(false);
+  Tensor grad_weight = sums_weight ? at::empty(w.sizes(), w.options()) : vector(false);
+  Tensor grad_bias = vector(need_bias), grad_gain = vector(need_gain);
+  auto results = [&] {
+    return std::make_tuple(grad_input, need_weight ? grad_weight : vector(false), grad_bias,
+                           grad_gain);
+  };
   if (g.numel() == 0) {
     for (auto& t : {grad_input, grad_weight, grad_bias, grad_gain}) t.zero_();
-    return {grad_input, need_weight ? grad_weight : none, grad_bias, grad_gain};
+    return results();
   }
   Scratch scratch;
   auto run = [&](auto zero, auto kernel) {
@@ -144,7 +165,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     };
     nc::Backward<T> args{make_geometry(x, w, stride, pads, g.sizes().slice(2), dilation, groups),
                          image<const T>(x), image<const T>(g), w.const_data_ptr<T>(),
-                         pointer<T>(a), mean.const_data_ptr<T>(), rstd.const_data_ptr<T>(),
+                         pointer<T>(a), mean.const_data_ptr<T>(), rest.const_data_ptr<T>(),
+                         rstd.const_data_ptr<T>(),
                          need_input ? image<T>(grad_input) : nc::Image<T>{nullptr, 0, 0, 0},
                          at_or_null(grad_weight, sums_weight), at_or_null(grad_gain, need_gain),
                          at_or_null(grad_bias, need_bias), center, scale, Scratch::allocate,
@@ -155,17 +177,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     run(double{}, kernels->backward_double);
   else
     run(float{}, kernels->backward_float);
-  return {grad_input, need_weight ? grad_weight : none, grad_bias, grad_gain};
+  return results();
 }
 
 TORCH_LIBRARY(nc_plugins, m) {
   m.def(
       "nc_conv_forward(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] stride, "
       "int[] pads, int[] size, int[] dilation, int groups, float eps, bool center, bool scale) -> "
-      "(Tensor, Tensor, Tensor)");
+      "(Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "nc_conv_backward(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor mean, "
-      "Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool center, bool scale, "
+      "Tensor rest, Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool center, bool scale, "
       "bool need_input, bool need_weight, bool need_bias, bool need_gain) -> "
       "(Tensor, Tensor, Tensor, Tensor)");
 }

@@ -44,7 +44,7 @@ struct Forward {
   Image<const T> input;
   const T *weight, *gain, *bias;  // [G*O, I], [G*O] or null
   Image<T> output;
-  T *mean, *rstd;  // [N, G, L] each, written
+  T *mean, *rest, *rstd;  // [N, G, L] each, written; the mean of a patch is mean + rest
   double eps;
   bool center, scale;
   void* (*allocate)(void* context, size_t bytes);  // scratch, 64-byte aligned, freed by the caller
@@ -55,7 +55,7 @@ template <class T>
 struct Backward {
   Geometry geometry;
   Image<const T> input, grad;
-  const T *weight, *gain, *mean, *rstd;
+  const T *weight, *gain, *mean, *rest, *rstd;
   Image<T> grad_input;                           // data null: not wanted
   T *grad_weight, *grad_gain, *grad_bias;        // null: not wanted
   bool center, scale;

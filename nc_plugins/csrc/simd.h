@@ -64,6 +64,8 @@ inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
+constexpr int64_t depth = 256;  // steps a tile sums before it is written: cache, and rounding
+
 // The left side of a product: value (row m, step k) is at data[m * row + k * step].
 template <class T>
 struct Left {
@@ -73,6 +75,9 @@ struct Left {
 
 // c[M][panel] (+)= sum over steps of a(m, k) * b[k][panel], `blocks` times `steps` of them: after
 // each block a moves on by `jump`, b goes straight on. Only the first NV vectors of c are touched.
+// A left side that is not packed has step 1; while its rows are read, the rows behind them are
+// fetched, half a cache line a step: rows of a large weight are too far apart for the hardware to
+// see that they will be next.
 template <class T, int M, int NV, bool PACKED>
 __attribute__((noinline)) void tile(Left<T> a, int64_t steps, int64_t blocks, int64_t jump,
                                     const T* b, T* c, bool accumulate) {
@@ -83,7 +88,13 @@ __attribute__((noinline)) void tile(Left<T> a, int64_t steps, int64_t blocks, in
     for (int v = 0; v < NV; v++) acc[m][v] = Vector<T>{};
   for (int64_t block = 0; block < blocks; block++, a.data += jump) {
     const T* left = a.data;
+    const T* ahead = a.data + M * a.row;
+    constexpr int64_t fetched = 32 / sizeof(T), turn = depth / fetched - 1;
     for (int64_t k = 0; k < steps; k++, b += panel<T>) {
+      if (!PACKED) {
+        __builtin_prefetch(ahead);
+        ahead += (k & turn) == turn ? a.row - turn * fetched : fetched;
+      }
       Vector<T> right[NV];
 #pragma GCC unroll 4
       for (int v = 0; v < NV; v++) right[v] = load(b + v * width<T>);

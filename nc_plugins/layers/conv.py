@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from .. import ops
-from ..ops.geometry import check
+from ..ops.aten import output_dtype
+from ..ops.geometry import Geometry, autocasts, check
+from .folded import Folded, can_fold
 from .half_swap import mark
+from .pair import Habit, Pending, defer, defers, made
 
 _WS_EPS = 1e-5  # added to the standard deviation of a filter, as in mmcv's ConvWS
 
@@ -43,6 +47,7 @@ class _NCConv:
         self.eps, self.center, self.scale = eps, center, scale
         self.affine, self.weight_standardize = affine, weight_standardize
         self.allow_bn, self.backend = allow_bn, backend
+        self.habit, self.folded = Habit(), Folded()
         like = {'device': self.weight.device, 'dtype': self.weight.dtype}
         self.register_parameter('gain', None)
         if affine:
@@ -52,14 +57,20 @@ class _NCConv:
 
     def _check(self) -> None:
         """Let the operator refuse at construction what it would refuse in the first forward."""
-        size = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        size = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         patch = self.weight.new_empty(1, self.in_channels, *size, device='meta')
-        weight = self.weight.to('meta')
-        check(
-            type(self).__name__, len(size), patch, weight, None, None, self.stride,
-            0 if self.transposed else 'valid', self.dilation, self.groups, self.eps,
-            self.output_padding if self.transposed else None,
-        )  # fmt: skip
+        extra = self.output_padding if self.transposed else None
+        self._geometry(patch, self.weight, None, 0 if self.transposed else 'valid', extra)
+
+    def _geometry(self, input, weight, bias, padding, output_padding=None, cached=False):
+        """The checked :class:`Geometry` and the shape of the output."""
+        steps = (self.stride, padding, self.dilation, self.groups, self.eps, output_padding)
+        name, ndim = type(self).__name__, len(self.kernel_size)
+        tensors = (input, weight, bias, self.gain)
+        if cached and _alike(tensors):
+            return _plan(name, ndim, tuple(None if t is None else t.shape for t in tensors), *steps)
+        geometry = check(name, ndim, *tensors, *steps)
+        return geometry, _output_shape(input.shape, self.out_channels, geometry)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
@@ -101,17 +112,84 @@ class _NCConv:
                 text += f', {name}={value}'
         return text
 
+    def train(self, mode: bool = True):
+        self.folded.clear()  # EMA exchanges weights past their version counters, then calls this
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self.folded.clear()
+        return super()._apply(*args, **kwargs)
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding = self.padding
         if self.padding_mode != 'zeros':
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
-        out = self._operator(
-            input, self._standardized_weight(weight), bias, self.stride, padding, self.dilation,
-            self.groups, gain=self.gain, eps=self.eps, center=self.center, scale=self.scale,
-            backend=self.backend,
-        )  # fmt: skip
+        return self._call(input, weight, bias, padding)
+
+    def _call(self, input, weight, bias, padding, output_padding=None) -> Tensor:
+        if isinstance(input, Pending):
+            input = input.tensor()
+        eager = _is_eager(input)
+        geometry, shape = self._geometry(input, weight, bias, padding, output_padding, eager)
+        if eager and defers(self, input, weight):
+            out = defer(self, input, weight, bias, geometry, shape, output_dtype(input))
+        else:
+            out = self._run(input, weight, bias, self.gain, geometry, eager)
+            if eager:
+                made(self, out)
         return mark(self, out)
+
+    def _run(self, input, weight, bias, gain, geometry: Geometry, eager: bool = True) -> Tensor:
+        """The operator, with a gain that need not be the layer's own."""
+        backend = _backend(self.backend, input, weight, geometry)
+        options = (geometry, self.eps, self.center, self.scale)
+        if eager and not self.training and can_fold(backend, input, weight, bias, gain):
+            folded = self.folded.get(
+                (weight, gain),
+                (backend, geometry, self.center, output_dtype(input)),
+                lambda weight, gain, backend, *options: backend.fold(
+                    self._standardized_weight(weight), gain, *options
+                ),
+            )
+            return backend.nc_conv(input, weight, bias, gain, *options, folded)
+        return backend.nc_conv(input, self._standardized_weight(weight), bias, gain, *options)
+
+
+def _is_eager(input: Tensor) -> bool:
+    """Whether this is a plain call: not compiled, exported, traced, nor with fake tensors."""
+    return type(input) in (Tensor, Parameter) and not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing()
+    )
+
+
+def _alike(tensors) -> bool:
+    """Whether dtypes need no check: one floating dtype, or several under autocast."""
+    given = [t for t in tensors if t is not None]
+    dtype = given[0].dtype
+    return dtype.is_floating_point and (
+        all(t.dtype is dtype for t in given)
+        or (autocasts(given[0].device.type) and all(t.dtype.is_floating_point for t in given))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _plan(name: str, ndim: int, shapes, *steps) -> tuple[Geometry, tuple[int, ...]]:
+    """What :func:`check` says of tensors with these shapes; it takes longer than small kernels."""
+    tensors = [None if shape is None else torch.empty(shape, device='meta') for shape in shapes]
+    geometry = check(name, ndim, *tensors, *steps)
+    outputs = shapes[1][1] * geometry.groups if geometry.transposed else shapes[1][0]
+    return geometry, _output_shape(shapes[0], outputs, geometry)
+
+
+def _output_shape(input: torch.Size, outputs: int, geometry: Geometry) -> tuple[int, ...]:
+    return (input[0], outputs, *geometry.output_size(input[2:]))
+
+
+def _backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry):
+    """The module that runs these tensors."""
+    run = ops.nc_conv._backend(name, input, weight, geometry)
+    return next(b for b in ops.nc_conv._BACKENDS.values() if b.nc_conv is run)
 
 
 def _standardize(weight: Tensor, dims: list[int]) -> Tensor:
@@ -125,8 +203,6 @@ def _standardize(weight: Tensor, dims: list[int]) -> Tensor:
 
 class NCConv1d(_NCConv, nn.Conv1d):
     """:class:`NCConv2d` over [N, C, L]."""
-
-    _operator = staticmethod(ops.nc_conv1d)
 
 
 class NCConv2d(_NCConv, nn.Conv2d):
@@ -152,13 +228,9 @@ class NCConv2d(_NCConv, nn.Conv2d):
             eps <= 0, an unknown backend, or what nn.Conv2d refuses.
     """
 
-    _operator = staticmethod(ops.nc_conv2d)
-
 
 class NCConv3d(_NCConv, nn.Conv3d):
     """:class:`NCConv2d` over [N, C, D, H, W]."""
-
-    _operator = staticmethod(ops.nc_conv3d)
 
 
 class NCConvTranspose2d(_NCConv, nn.ConvTranspose2d):
@@ -174,9 +246,4 @@ class NCConvTranspose2d(_NCConv, nn.ConvTranspose2d):
             output_padding = self._output_padding(
                 input, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
             )
-        out = ops.nc_conv_transpose2d(
-            input, self._standardized_weight(self.weight), self.bias, self.stride, self.padding,
-            output_padding, self.groups, self.dilation, gain=self.gain, eps=self.eps,
-            center=self.center, scale=self.scale, backend=self.backend,
-        )  # fmt: skip
-        return mark(self, out)
+        return self._call(input, self.weight, self.bias, self.padding, tuple(output_padding))

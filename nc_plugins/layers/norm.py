@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .half_swap import require_mark
+from .pair import Pending, learn
 
 
 class NCAffine(nn.GroupNorm):
@@ -38,10 +39,18 @@ class NCAffine(nn.GroupNorm):
         self._checked = False
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and not self._checked and not torch.compiler.is_compiling():
-            if not self.allow_plain:
-                require_mark(self, input)
-            self._checked = True
+        if not torch.compiler.is_compiling():
+            if self.training and not self._checked:
+                if not self.allow_plain:
+                    require_mark(self, input)
+                self._checked = True
+            if isinstance(input, Pending):
+                out = input.affine(self)
+                if out is not None:
+                    return out
+                input = input.tensor()
+            else:
+                learn(input)
         shape = _channel_shape(self, input)
         weight, bias = (p.to(input.dtype).reshape(shape) for p in (self.weight, self.bias))
         return torch.addcmul(bias, input, weight)

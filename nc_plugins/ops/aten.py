@@ -21,6 +21,7 @@ kernel does not sum to zero over just the taps that a position sees, needs nothi
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,37 @@ def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> None:
     """on any tensors."""
 
 
+class Folded(NamedTuple):
+    """What stands in for a weight: see :func:`fold`."""
+
+    kernel: Tensor  # as the weight, in the dtype of the convolution
+    sums: Tensor | None  # of the kernel over a group's channels [G, O/G, K], where they matter
+
+
+def fold(
+    weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool, dtype: torch.dtype
+) -> Folded:
+    """What :func:`nc_conv` makes of weight and gain in every call, for those who would keep it."""
+    with _without_autocast(weight.device.type):
+        if geometry.ndim == 1:
+            weight, geometry = weight.unsqueeze(2), _lifted(geometry)
+        return _fold(weight, gain, geometry, center, dtype)
+
+
+def _fold(weight, gain, geometry, center, dtype) -> Folded:
+    kernel = _kernel(weight, gain, geometry, center)
+    sums = _over_channels(kernel, geometry) if center and geometry.taps > 1 else None
+    return Folded(kernel.to(dtype), sums)
+
+
+def output_dtype(input: Tensor) -> torch.dtype:
+    """What a convolution would compute in here."""
+    device = input.device.type
+    if autocasts(device) and input.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return input.dtype
+
+
 def nc_conv(
     input: Tensor,
     weight: Tensor,
@@ -55,31 +87,35 @@ def nc_conv(
     eps: float,
     center: bool,
     scale: bool,
+    folded: Folded | None = None,
 ) -> Tensor:
-    """The fast form for a checked geometry. [N, C, *S] -> [N, O, *L]."""
-    if geometry.ndim == 1:  # a line is an image of height 1
-        lifted = Geometry(
-            *((1, *steps) for steps in (geometry.kernel, geometry.stride)),
-            ((0, 0), *geometry.pads),
-            (1, *geometry.dilation),
-            geometry.groups,
-        )
-        out = nc_conv(
-            input.unsqueeze(2), weight.unsqueeze(2), bias, gain, lifted, eps, center, scale
-        )
-        return out.squeeze(2)
+    """The fast form for a checked geometry. [N, C, *S] -> [N, O, *L].
+
+    ``folded``: of this weight and gain, which then go unused; no gradient is recorded for them.
+    """
+    if geometry.ndim == 1:
+        lifted = (input.unsqueeze(2), weight.unsqueeze(2), bias, gain, _lifted(geometry))
+        return nc_conv(*lifted, eps, center, scale, folded).squeeze(2)
     device = input.device.type
-    dtype = input.dtype
-    if autocasts(device) and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)  # what a convolution would compute in here
+    dtype = output_dtype(input)
     tensors = (input, weight, bias, gain)
     options = (geometry, eps, center, scale, dtype)
     records = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if records and not torch.jit.is_tracing():  # the tracer cannot follow a Python function
         return _NCConv.apply(*tensors, *options)
     with _without_autocast(device):
-        y = _forward(input, weight, gain, *options)[0]
+        y = _forward(input, weight, gain, *options, folded)[0]
         return _add_bias(y, bias)
+
+
+def _lifted(geometry: Geometry) -> Geometry:
+    """A line is an image of height 1."""
+    return Geometry(
+        *((1, *steps) for steps in (geometry.kernel, geometry.stride)),
+        ((0, 0), *geometry.pads),
+        (1, *geometry.dilation),
+        geometry.groups,
+    )
 
 
 class _NCConv(torch.autograd.Function):
@@ -118,10 +154,10 @@ class _NCConv(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias, grad_gain, *(None for _ in ctx.options)
 
 
-def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
+def _forward(x, weight, gain, geometry, eps, center, scale, dtype, folded=None):
     """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] or None."""
     x, geometry = _pad(x, geometry)
-    kernel = _kernel(weight, gain, geometry, center)
+    kernel, sums = folded or _fold(weight, gain, geometry, center, dtype)
     mean = rstd = None
     if center or scale:
         level, deviation = pixel_statistics(x, geometry.groups)
@@ -129,9 +165,9 @@ def _forward(x, weight, gain, geometry, eps, center, scale, dtype):
     if scale:
         rstd = torch.rsqrt(var + eps)
     source = deviation.flatten(1, 2) if center else x
-    y = _convolution(source.to(dtype), kernel.to(dtype), geometry)
-    if center and geometry.taps > 1:
-        term = torch.matmul(_over_channels(kernel, geometry), distance)  # [N, G, O/G, L]
+    y = _convolution(source.to(dtype), kernel, geometry)
+    if sums is not None:
+        term = torch.matmul(sums, distance)  # [N, G, O/G, L]
         y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry)
     if scale:
         y = _per_group('mul', y, rstd.unsqueeze(2), geometry)

@@ -2,7 +2,7 @@
 
 nc_plugins/csrc builds the im2col matrix in pieces that stay in the cache, standardises them there
 and multiplies them by the weight as it is. So there is no centred weight, no pass over the output,
-and kept for backward are the input, the weight and two single-channel maps, not the output.
+and kept for backward are the input, the weight and three single-channel maps, not the output.
 """
 
 from __future__ import annotations
@@ -65,15 +65,15 @@ def nc_conv(
 class _NCConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, weight, bias, gain, *options):
-        out, mean, rstd = _forward(input, weight, bias, gain, *options)
-        ctx.save_for_backward(input, weight, gain, mean, rstd)
+        out, *statistics = _forward(input, weight, bias, gain, *options)
+        ctx.save_for_backward(input, weight, gain, *statistics)
         ctx.options = options
         ctx.bias_dtype = None if bias is None else bias.dtype
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        input, weight, gain, mean, rstd = ctx.saved_tensors
+        input, weight, gain, *statistics = ctx.saved_tensors
         geometry, _, center, scale, _ = ctx.options
         need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # create_graph: let autograd differentiate stock operators
@@ -84,7 +84,7 @@ class _NCConv(torch.autograd.Function):
             return *grads[:2], grad_bias, grads[2], *(None for _ in ctx.options)
         grads = torch.ops.nc_plugins.nc_conv_backward(
             upcast(grad), upcast(input), upcast(weight), None if gain is None else upcast(gain),
-            mean, rstd, geometry.stride, [left for left, _ in geometry.pads], geometry.dilation,
+            *statistics, geometry.stride, [left for left, _ in geometry.pads], geometry.dilation,
             geometry.groups, center, scale, need_input, need_weight, need_bias, need_gain,
         )  # fmt: skip
         dtypes = (input.dtype, weight.dtype, ctx.bias_dtype, gain.dtype if need_gain else None)
@@ -98,11 +98,11 @@ class _NCConv(torch.autograd.Function):
 def _forward(input, weight, bias, gain, geometry, eps, center, scale, dtype):
     size = geometry.output_size(input.shape[2:])
     tensors = (None if t is None else upcast(t) for t in (input, weight, bias, gain))
-    out, mean, rstd = torch.ops.nc_plugins.nc_conv_forward(
+    out, *statistics = torch.ops.nc_plugins.nc_conv_forward(
         *tensors, geometry.stride, [left for left, _ in geometry.pads], size, geometry.dilation,
         geometry.groups, eps, center, scale,
     )  # fmt: skip
-    return out.to(dtype), mean, rstd
+    return out.to(dtype), *statistics
 
 
 if _C is not None:  # shapes alone, for torch.compile and export
@@ -113,11 +113,11 @@ if _C is not None:  # shapes alone, for torch.compile and export
         if input.dim() > 3:
             out = out.to(memory_format=torch._prims_common.suggest_memory_format(input))
         maps = input.new_empty(input.shape[0], groups, *size)
-        return out, maps, torch.empty_like(maps)
+        return out, maps, torch.empty_like(maps), torch.empty_like(maps)
 
     @torch.library.register_fake('nc_plugins::nc_conv_backward')
     def _(
-        grad, input, weight, gain, mean, rstd, stride, pads, dilation, groups, center, scale,
+        grad, input, weight, gain, mean, rest, rstd, stride, pads, dilation, groups, center, scale,
         need_input, need_weight, need_bias, need_gain,
     ):  # fmt: skip
         vectors = [

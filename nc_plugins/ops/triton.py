@@ -1,17 +1,236 @@
-"""Normalized convolution as Triton kernels, on CUDA tensors."""
+"""Normalized convolution as Triton kernels, on CUDA tensors.
+
+The form is that of aten.py (docs/math.md): every pixel's mean over the channels is taken off before
+the convolution, and what it contributes comes back afterwards, a product of the kernel's sums with
+the distances of single-channel maps. Here each step is one pass over memory:
+
+    forward    statistics of x, which leaves x - m in the compute dtype; centre and gain of the
+               weight; the convolution of the library; sums, rstd and bias on its output, in place
+    backward   one pass over the output's gradient and y; the library's two gradients; the
+               statistics' part of the input's gradient, in place; centre and gain of the weight's
+
+A 1x1 convolution is one kernel forward: its loop over the channels gathers a pixel's statistics
+while it multiplies, one read of x and one write of y. Larger kernels stay with the library: a fused
+implicit GEMM would save the pass that writes x - m, and would have to match cuDNN's own at every
+size. An ablation, ``center`` or ``scale`` off, goes through aten.py.
+
+On a CPU the kernels run in Triton's interpreter where TRITON_INTERPRET=1 was set before the first
+import, for tests.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import torch
 from torch import Tensor
 
-from .geometry import Geometry
+from . import aten
+from .geometry import Geometry, autocasts
+
+_INSTALLED = find_spec('triton') is not None
+INTERPRETED = _INSTALLED and os.environ.get('TRITON_INTERPRET') == '1'
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_OLDEST = (2, 11)  # with Triton 3.6
+_MOST_TAPS = 64  # a tile holds all taps of a window
 
 
 def missing() -> str | None:
     """Why this machine cannot run it."""
-    return 'no CUDA device'
+    if not _INSTALLED:
+        return 'triton is not installed'
+    if not INTERPRETED and not torch.cuda.is_available():
+        return 'no CUDA device'
+    if torch.__version__ < _OLDEST:
+        return f'torch {torch.__version__} brings an older Triton than it was written for'
+    return None
 
 
 def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> str | None:
     """Why these tensors cannot go through it."""
+    if geometry.ndim != 2 or geometry.transposed:
+        return 'it has kernels for ordinary 2-D convolutions alone'
+    if not input.is_cuda and not (INTERPRETED and input.device.type == 'cpu'):
+        return f'the input is on {input.device.type}, wanted cuda'
+    for name, tensor in (('input', input), ('weight', weight)):
+        if tensor.dtype not in _DTYPES:
+            return f'{name} is {tensor.dtype}, wanted one of 32 or 16 bits'
+    if geometry.taps > _MOST_TAPS:
+        return f'the kernel has {geometry.taps} taps, wanted {_MOST_TAPS} at most'
+    if input.shape[1:].numel() >= 2**31:
+        return 'one sample holds 2**31 values or more'
     return None
+
+
+def nc_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    gain: Tensor | None,
+    geometry: Geometry,
+    eps: float,
+    center: bool,
+    scale: bool,
+    folded: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The fused form for a checked geometry that :func:`refuses` let pass. [N, C, H, W].
+
+    ``folded``: of this weight and gain; used where no gradient is recorded.
+    """
+    if not (center and scale):
+        return aten.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
+    dtype = input.dtype
+    if autocasts(input.device.type):
+        dtype = torch.get_autocast_dtype(input.device.type)
+    tensors = (input, weight, bias, gain)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _NCConv.apply(*tensors, geometry, eps, dtype)
+    return _forward(*tensors, _steps(geometry), eps, dtype, False, *(folded or (None, None)))[0]
+
+
+def fold(
+    weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool, dtype: torch.dtype
+) -> tuple[Tensor, Tensor] | None:
+    """What :func:`nc_conv` makes of weight and gain in every call, for those who would keep it."""
+    from . import triton_passes as passes
+
+    if not center or weight.numel() == 0:
+        return None
+    with torch.cuda.device_of(weight):
+        return passes.folded_kernel(passes.dense(weight), gain, geometry, dtype)
+
+
+class _NCConv(torch.autograd.Function):
+    """Kept for backward: input, weight, gain, output before the bias, and two maps of a channel."""
+
+    @staticmethod
+    def forward(ctx, input, weight, bias, gain, geometry, eps, dtype):
+        keep = bias is not None
+        out, y, mean, rstd = _forward(
+            input, weight, bias, gain, _steps(geometry), eps, dtype, keep, None, None
+        )
+        ctx.save_for_backward(input, weight, gain, y if keep else out, mean, rstd)
+        ctx.options = (geometry, eps, dtype)
+        ctx.bias_dtype = bias.dtype if keep else None
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        input, weight, gain, *kept = ctx.saved_tensors
+        need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
+        needs = (need_input, need_weight, need_gain)
+        geometry, eps, dtype = ctx.options
+        if torch.is_grad_enabled():  # create_graph: differentiate the stock operators
+            options = (geometry, eps, True, True, dtype)
+            with aten._without_autocast(grad.device.type):
+                grads = aten.differentiable_backward(grad, (input, weight, gain), needs, options)
+                grad_bias = grad.sum((0, 2, 3))
+        else:
+            *grads, grad_bias = _backward(
+                grad, input, weight, gain, *kept, _steps(geometry), dtype, need_input,
+                need_weight or need_gain,
+            )  # fmt: skip
+        grads = (part if need else None for part, need in zip(grads, needs, strict=True))
+        grad_input, grad_weight, grad_gain = grads
+        grad_bias = grad_bias.to(ctx.bias_dtype) if need_bias else None
+        return grad_input, grad_weight, grad_bias, grad_gain, None, None, None
+
+
+def _steps(geometry: Geometry) -> list[int]:
+    """All of a geometry but the kernel's size, for the operators below."""
+    pads = (pad for pads in geometry.pads for pad in pads)
+    return [*geometry.stride, *pads, *geometry.dilation, geometry.groups]
+
+
+def _geometry(weight: Tensor, steps: Sequence[int]) -> Geometry:
+    stride, (top, bottom, left, right), dilation = steps[:2], steps[2:6], steps[6:8]
+    pads = ((top, bottom), (left, right))
+    return Geometry(tuple(weight.shape[2:]), tuple(stride), pads, tuple(dilation), steps[8])
+
+
+# Each direction is an operator of its own, opaque to torch.compile: it sees no graph break, and a
+# CUDA graph records what they launch. Triton itself is imported when one of them first runs.
+
+
+def _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep, *folded):
+    from . import triton_passes as passes
+
+    out = passes.empty_output(input, weight, _geometry(weight, steps), dtype)
+    y = torch.empty_like(out) if keep else out.new_empty(0)
+    return out, y, passes.empty_map(out, steps[8]), passes.empty_map(out, steps[8])
+
+
+def _run_forward(input, weight, bias, gain, steps, eps, dtype, keep, kernel, sums):
+    from . import triton_passes as passes
+
+    if input.numel() == 0 or weight.numel() == 0:
+        return _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep)
+    geometry, format = _geometry(weight, steps), passes.memory_format(input, weight)
+    x = passes.dense(input)
+    with aten._without_autocast(x.device.type), torch.cuda.device_of(x):
+        if kernel is None:
+            kernel, sums = passes.folded_kernel(passes.dense(weight), gain, geometry, dtype, format)
+        if passes.is_pointwise(geometry):
+            y = passes.empty_output(input, weight, geometry, dtype)
+            out, mean, rstd = passes.pointwise(x, kernel, sums, bias, y, geometry, eps, keep)
+        else:
+            deviation, level, spread = passes.pixel_statistics(x, geometry.groups, dtype)
+            y = passes.convolution(deviation, kernel, geometry).contiguous(memory_format=format)
+            out, mean, rstd = passes.epilogue(y, bias, sums, level, spread, geometry, eps, keep)
+    return out, y if keep else y.new_empty(0), mean, rstd
+
+
+def _empty_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs):
+    from . import triton_passes as passes
+
+    need_input, need_kernel = needs
+    x, weight = passes.dense(input), passes.dense(weight)
+    return (
+        torch.empty_like(x) if need_input else x.new_empty(0),
+        torch.empty_like(weight) if need_kernel else weight.new_empty(0),
+        torch.empty_like(gain) if need_kernel and gain is not None else weight.new_empty(0),
+        grad.new_empty(weight.shape[0], dtype=torch.float32),
+    )
+
+
+def _run_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs):
+    from . import triton_passes as passes
+
+    if input.numel() == 0 or weight.numel() == 0:
+        empty = _empty_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs)
+        return tuple(part.zero_() for part in empty)
+    geometry, (need_input, need_kernel) = _geometry(weight, steps), needs
+    grad_input, grad_weight, grad_gain = (t.new_empty(0) for t in (input, weight, weight))
+    if not (need_input or need_kernel):
+        return grad_input, grad_weight, grad_gain, grad.sum((0, 2, 3), dtype=torch.float32)
+    x, weight = passes.dense(input), passes.dense(weight)
+    with aten._without_autocast(x.device.type), torch.cuda.device_of(x):
+        deviation, level, _ = passes.pixel_statistics(x, geometry.groups, dtype)
+        kernel, _ = passes.kernel(weight, gain, dtype, passes.memory_format(x, weight))
+        grad_z, slope, sums = passes.scale_backward(grad, y, level, mean, rstd, geometry, weight)
+        grad_conv, grad_kernel = passes.convolution_backward(
+            grad_z, deviation, kernel, geometry, need_input, need_kernel
+        )
+        if need_input:
+            grad_input = passes.input_backward(x, grad_conv, level, mean, slope, geometry)
+        if need_kernel:
+            grad_weight, grad_gain = passes.kernel_backward(grad_kernel, sums, weight, gain)
+    return grad_input, grad_weight, grad_gain, sums[:, -1].clone()
+
+
+_forward = torch.library.custom_op(
+    'nc_plugins::triton_forward', _run_forward, mutates_args=(),
+    schema='(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] steps, float eps, '
+    'ScalarType dtype, bool keep, Tensor? kernel, Tensor? sums) '
+    '-> (Tensor, Tensor, Tensor, Tensor)',
+)  # fmt: skip
+_forward.register_fake(_empty_forward)
+_backward = torch.library.custom_op(
+    'nc_plugins::triton_backward', _run_backward, mutates_args=(),
+    schema='(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor y, Tensor mean, '
+    'Tensor rstd, int[] steps, ScalarType dtype, bool need_input, bool need_kernel) '
+    '-> (Tensor, Tensor, Tensor, Tensor)',
+)  # fmt: skip
+_backward.register_fake(_empty_backward)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import pytest
 import torch
 
 from nc_plugins import ops
 from nc_plugins.ops import reference
 
-BACKENDS = [name for name in ops.available_backends() if name != 'reference']
+# Triton's kernels have tests of their own (triton_cases.py): they do not run in float64.
+BACKENDS = [name for name in ops.available_backends() if name not in ('reference', 'triton')]
 NAMES = ('output', 'input gradient', 'weight gradient', 'bias gradient', 'gain gradient')
 
 
@@ -48,6 +50,17 @@ CASES = [
     Case('nc_conv_transpose2d', (3, 4), (5, 4), (2, 2), {'stride': 3, 'output_padding': (2, 1)}),
     Case('nc_conv_transpose2d', (4, 6), (5, 4), (3, 2), {'dilation': 3, 'output_padding': 2}),
 ]
+
+
+def served(cases: list[Case]):
+    """Parametrizes over backend and case: what each backend serves (test_errors.py has the rest)."""
+    pairs = [
+        pytest.param(backend, case, id=f'{backend}-{case}')
+        for backend in BACKENDS
+        for case in cases
+        if not ('transpose' in case.operator and backend == 'cpu')
+    ]
+    return pytest.mark.parametrize(('backend', 'case'), pairs)
 
 
 def tensors(case: Case, batch: int = 2, mean: float = 1.0, seed: int = 0) -> list[torch.Tensor]:

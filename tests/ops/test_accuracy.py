@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from nc_plugins import ops
 from nc_plugins.ops import reference
 
-from .cases import BACKENDS, NAMES, Case, run, tensors
+from .cases import BACKENDS, NAMES, Case, run, served, tensors
 
 WIDE = [
     Case('nc_conv2d', (64, 32), (14, 14), (1, 1), {}),
@@ -27,8 +27,7 @@ TOLERANCE = {0.0: 3, 1.0: 3, 3.0: 3, 100.0: 50}
 FLOOR = 1e-6
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('case', WIDE, ids=str)
+@served(WIDE)
 @pytest.mark.parametrize('mean', TOLERANCE)
 def test_float32(backend, case, mean):
     for seed in range(3):
@@ -51,15 +50,14 @@ def test_float32_at_five_hundred_channels_is_as_good_as_the_plain_convolution(ba
     error = (F.conv2d(x.float(), weight.float(), padding=1) - plain).abs().max()
     allowed = 2 * error / plain.abs().max()
     for mean in (0.0, 3.0, 100.0):
-        given = (x + mean, weight, bias, gain)
+        given = ((x + mean).float().double(), weight, bias, gain)  # a float32 number
         truth = run('reference', case, given)[0]
         actual = run(backend, case, [t.float() for t in given])[0]
         assert (actual - truth).abs().max() / truth.abs().max() <= allowed
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('case', WIDE, ids=str)
+@served(WIDE)
 def test_half_precision(backend, dtype, case):
     given = [t.to(dtype) for t in tensors(case, mean=1.0)]
     truth = run('reference', case, [t.double() for t in given])
@@ -72,9 +70,8 @@ def test_half_precision(backend, dtype, case):
         assert error <= 3 * yardstick + resolution * t.abs().max(), name
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('case', [WIDE[0], WIDE[1], WIDE[5]], ids=str)
+@served([WIDE[0], WIDE[1], WIDE[5]])
 def test_autocast(backend, dtype, case):
     """Parameters in float32, activations in either; dtype out as a convolution's there."""
     x, weight, bias, gain = (t.float() for t in tensors(case))

@@ -81,8 +81,19 @@ def test_rank_of_the_others(operator):
 
 
 def test_unknown_backend():
-    with pytest.raises(ValueError, match="backend is 'cudnn', wanted one of 'auto', 'aten', 'ref"):
+    wanted = "backend is 'cudnn', wanted one of 'auto', 'triton', 'cpu', 'aten', 'reference'"
+    with pytest.raises(ValueError, match=wanted):
         ops.nc_conv2d(X, W, backend='cudnn')
+
+
+def test_a_named_backend_that_cannot_run_says_why_and_auto_takes_another():
+    weight = torch.zeros(4, 8, 3, 3)
+    with pytest.raises(ValueError, match="'cpu' cannot run here: it has no transposed convolution"):
+        ops.nc_conv_transpose2d(X, weight, backend='cpu')
+    assert ops.nc_conv_transpose2d(X, weight).shape == (2, 8, 8, 8)
+    with pytest.raises(ValueError, match="'cpu' cannot run here: input is on meta"):
+        ops.nc_conv2d(X.to('meta'), W.to('meta'), backend='cpu')
+    assert ops.nc_conv2d(X.to('meta'), W.to('meta')).is_meta
 
 
 def test_two_values_are_enough():

@@ -6,7 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from nc_plugins import ops
 
-from .cases import BACKENDS, NAMES, Case, run, tensors
+from .cases import BACKENDS, NAMES, Case, run, served, tensors
 
 SMALL = [
     Case('nc_conv2d', (2, 2), (4, 3), (3, 2), {'padding': 1}),
@@ -30,27 +30,23 @@ def small_tensors(case):
     return [t.requires_grad_() for t in tensors(case, batch=2, mean=0.3)]
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('case', SMALL, ids=str)
+@served(SMALL)
 def test_gradcheck(backend, case):
     assert gradcheck(function(backend, case, eps=0.1), small_tensors(case))
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('case', SMALL, ids=str)
+@served(SMALL)
 def test_gradgradcheck(backend, case):
     assert gradgradcheck(function(backend, case, eps=0.1), small_tensors(case))
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('switches', [{'center': False}, {'scale': False}], ids=str)
-@pytest.mark.parametrize('case', [SMALL[0], SMALL[5]], ids=str)
+@served([SMALL[0], SMALL[5]])
 def test_gradcheck_without_center_or_scale(backend, case, switches):
     assert gradcheck(function(backend, case, eps=0.1, **switches), small_tensors(case))
 
 
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('case', SMALL, ids=str)
+@served(SMALL)
 def test_first_order_is_the_same_with_and_without_a_graph(backend, case):
     """The graph-making backward differentiates the forward; the other has explicit formulas."""
     given = [t.requires_grad_() for t in tensors(case)]
