@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from .. import ops
 from ..ops.aten import output_dtype
 from ..ops.geometry import Geometry, autocasts, check
+from ..ops.nc_conv import backend_for
 from .folded import Folded, can_fold
 from .half_swap import mark
 from .pair import Habit, Pending, defer, defers, made
@@ -142,7 +143,7 @@ class _NCConv:
 
     def _run(self, input, weight, bias, gain, geometry: Geometry, eager: bool = True) -> Tensor:
         """The operator, with a gain that need not be the layer's own."""
-        backend = _backend(self.backend, input, weight, geometry)
+        backend = backend_for(self.backend, input, weight, geometry)
         options = (geometry, self.eps, self.center, self.scale)
         if eager and not self.training and can_fold(backend, input, weight, bias, gain):
             folded = self.folded.get(
@@ -184,12 +185,6 @@ def _plan(name: str, ndim: int, shapes, *steps) -> tuple[Geometry, tuple[int, ..
 
 def _output_shape(input: torch.Size, outputs: int, geometry: Geometry) -> tuple[int, ...]:
     return (input[0], outputs, *geometry.output_size(input[2:]))
-
-
-def _backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry):
-    """The module that runs these tensors."""
-    run = ops.nc_conv._backend(name, input, weight, geometry)
-    return next(b for b in ops.nc_conv._BACKENDS.values() if b.nc_conv is run)
 
 
 def _standardize(weight: Tensor, dims: list[int]) -> Tensor:

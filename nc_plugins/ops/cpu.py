@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import aten
 from .geometry import Geometry, autocasts
-from .statistics import upcast
+from .statistics import cast, upcast
 
 try:
     from . import _C
@@ -51,7 +51,7 @@ def nc_conv(
     center: bool,
     scale: bool,
 ) -> Tensor:
-    """For a checked geometry. [N, C, *S] -> [N, O, *L]. Computes in float32, float64 for float64."""
+    """For a checked geometry. [N, C, *S] -> [N, O, *L]. Computes in float32 (float64 for it)."""
     dtype = input.dtype
     if autocasts('cpu') and dtype != torch.float64:
         dtype = torch.get_autocast_dtype('cpu')  # what a convolution would return in here
@@ -89,7 +89,7 @@ class _NCConv(torch.autograd.Function):
         )  # fmt: skip
         dtypes = (input.dtype, weight.dtype, ctx.bias_dtype, gain.dtype if need_gain else None)
         grads = (
-            grad.to(dtype) if need else None
+            cast(grad, dtype) if need else None
             for grad, dtype, need in zip(grads, dtypes, ctx.needs_input_grad, strict=False)
         )
         return *grads, *(None for _ in ctx.options)
@@ -97,12 +97,13 @@ class _NCConv(torch.autograd.Function):
 
 def _forward(input, weight, bias, gain, geometry, eps, center, scale, dtype):
     size = geometry.output_size(input.shape[2:])
-    tensors = (None if t is None else upcast(t) for t in (input, weight, bias, gain))
     out, *statistics = torch.ops.nc_plugins.nc_conv_forward(
-        *tensors, geometry.stride, [left for left, _ in geometry.pads], size, geometry.dilation,
-        geometry.groups, eps, center, scale,
+        upcast(input), upcast(weight), None if bias is None else upcast(bias),
+        None if gain is None else upcast(gain), geometry.stride,
+        [left for left, _ in geometry.pads], size, geometry.dilation, geometry.groups, eps, center,
+        scale,
     )  # fmt: skip
-    return out.to(dtype), *statistics
+    return cast(out, dtype), *statistics
 
 
 if _C is not None:  # shapes alone, for torch.compile and export

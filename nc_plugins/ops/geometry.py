@@ -206,4 +206,5 @@ def _most_taps(geometry: Geometry) -> int:
         return geometry.taps
     # Tap t of a transposed kernel meets output o where (o + pad - t * dilation) divides by stride.
     period = (s // math.gcd(s, d) for s, d in zip(geometry.stride, geometry.dilation, strict=True))
-    return math.prod(-(-k // p) for k, p in zip(geometry.kernel, period, strict=True))
+    taps = [-(-k // p) for k, p in zip(geometry.kernel, period, strict=True)]
+    return math.prod(taps)  # of a list: torch.compile does not trace it over a generator

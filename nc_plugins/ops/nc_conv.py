@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -12,15 +11,20 @@ from torch import Tensor
 from . import aten, cpu, reference, triton
 from .geometry import Geometry, check
 
-# Fastest first. Each module has ``nc_conv(input, weight, bias, gain, geometry, eps, center, scale)``
-# for a checked geometry, ``missing()``, why it cannot run on this machine, and
-# ``refuses(input, weight, geometry)``, why not on these tensors; None where it can.
+# Fastest first. Each module has
+#     nc_conv(input, weight, bias, gain, geometry, eps, center, scale)   for a checked geometry,
+#     missing()                           why it cannot run on this machine, None if it can,
+#     refuses(input, weight, geometry)    why not on these tensors, None if it can,
+# and perhaps fold(weight, gain, geometry, center, dtype), whose result nc_conv then takes as a
+# ninth argument in the place of weight and gain: layers keep it in evaluation.
 _BACKENDS: dict[str, ModuleType] = {
     'triton': triton,
     'cpu': cpu,
     'aten': aten,
     'reference': reference,
 }
+if triton.INTERPRETED:  # then the slowest of all
+    _BACKENDS['triton'] = _BACKENDS.pop('triton')
 _announced: set[str] = set()
 
 
@@ -43,8 +47,8 @@ def nc_conv1d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv1d', 1, input, weight, bias, gain, *steps)
-    run = _backend(backend, input, weight, geometry)
-    return run(input, weight, bias, gain, geometry, eps, center, scale)
+    module = backend_for(backend, input, weight, geometry)
+    return module.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv2d(
@@ -85,8 +89,8 @@ def nc_conv2d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv2d', 2, input, weight, bias, gain, *steps)
-    run = _backend(backend, input, weight, geometry)
-    return run(input, weight, bias, gain, geometry, eps, center, scale)
+    module = backend_for(backend, input, weight, geometry)
+    return module.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv3d(
@@ -100,8 +104,8 @@ def nc_conv3d(
     """
     steps = (stride, padding, dilation, groups, eps)
     geometry = check('nc_conv3d', 3, input, weight, bias, gain, *steps)
-    run = _backend(backend, input, weight, geometry)
-    return run(input, weight, bias, gain, geometry, eps, center, scale)
+    module = backend_for(backend, input, weight, geometry)
+    return module.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
 
 
 def nc_conv_transpose2d(
@@ -122,13 +126,14 @@ def nc_conv_transpose2d(
     """
     steps = (stride, padding, dilation, groups, eps, output_padding)
     geometry = check('nc_conv_transpose2d', 2, input, weight, bias, gain, *steps)
-    run = _backend(backend, input, weight, geometry)
-    return run(input, weight, bias, gain, geometry, eps, center, scale)
+    module = backend_for(backend, input, weight, geometry)
+    return module.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
 
 
-def _backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> Callable[..., Tensor]:
+def backend_for(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> ModuleType:
+    """The module that runs these tensors; ``name`` as of the public operators."""
     if name == 'auto':
-        return _BACKENDS[_choose(input, weight, geometry)].nc_conv
+        return _BACKENDS[_choose(input, weight, geometry)]
     if name not in _BACKENDS:
         known = ', '.join(repr(known) for known in ('auto', *_BACKENDS))
         raise ValueError(f'backend is {name!r}, wanted one of {known}')
@@ -136,7 +141,7 @@ def _backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> Ca
     reason = backend.missing() or backend.refuses(input, weight, geometry)
     if reason is not None:
         raise ValueError(f'backend {name!r} cannot run here: {reason}')
-    return backend.nc_conv
+    return backend
 
 
 def _choose(input: Tensor, weight: Tensor, geometry: Geometry) -> str:

@@ -127,4 +127,13 @@ def values_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
 
 def upcast(x: Tensor) -> Tensor:
     """Statistics are taken in float32, in float64 for float64."""
-    return x if x.dtype == torch.float64 else x.float()
+    return x if x.dtype == torch.float64 else cast(x, torch.float32)
+
+
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """``x.to(dtype)`` that is no operation where there is nothing to do.
+
+    Dynamo would record one whose result is its input, and an autograd.Function that returns the
+    same tensor under two names loses its gradient there (torch 2.11).
+    """
+    return x if x.dtype == dtype else x.to(dtype)

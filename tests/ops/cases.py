@@ -53,7 +53,7 @@ CASES = [
 
 
 def served(cases: list[Case]):
-    """Parametrizes over backend and case: what each backend serves (test_errors.py has the rest)."""
+    """Parametrizes over backend and case, as far as served; test_errors.py has what is not."""
     pairs = [
         pytest.param(backend, case, id=f'{backend}-{case}')
         for backend in BACKENDS
