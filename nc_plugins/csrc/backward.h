@@ -149,7 +149,12 @@ struct BackwardPass {
         for (int64_t o = low; o < high; o += NC_ROWS)
           multiply_strip(p, now, o, at, turned, sums + (o - low) * panel<T>, p > begin);
       }
-      for (int64_t o = low; o < high; o++) finish(o, at, sums + (o - low) * panel<T>);
+      for (int64_t o = low; o < high; o++) {
+        int64_t ahead = (o + NC_ROWS) * I + at * strip;
+        fetch(args.weight + group * O * I + ahead, strip);
+        fetch<true>(to + ahead, strip);
+        finish(o, at, sums + (o - low) * panel<T>);
+      }
     });
     if (shares > 1)
       parallel(g.groups * O, [&](int64_t o) {
