@@ -3,7 +3,6 @@
 // The weight is read as it lies, row by row: no centred copy, no packing. Gain and bias are applied
 // to each tile before it leaves the cache.
 
-constexpr int64_t many_panels = 12;  // for each thread, so that their shares are about even
 
 template <class T>
 struct ForwardPass {
@@ -162,7 +161,7 @@ void forward(const nc::Forward<T>& args, const nc::Parallel& parallel) {
     moments = pixel_moments(g, layout, planes, args.allocate, args.context, parallel);
   ForwardPass<T> pass{args, g, layout, {g, layout, planes, taps}, {g, layout, moments, taps}};
   int64_t panels = ceil_div(g.columns(), panel<T>);
-  if (panels >= many_panels * parallel.threads)
+  if (panels >= 12 * parallel.threads)  // so that shares are about even; the sums are the same
     pass.by_panel(panels, parallel);
   else
     pass.by_channel(panels, parallel);
