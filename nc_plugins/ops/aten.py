@@ -29,6 +29,7 @@ from torch import Tensor
 
 from .geometry import Geometry, autocasts, group_channels, group_weight, per_output
 from .statistics import (
+    cast,
     distances,
     patch_statistics,
     pixel_statistics,
@@ -105,7 +106,7 @@ def nc_conv(
         return _NCConv.apply(*tensors, *options)
     with _without_autocast(device):
         y = _forward(input, weight, gain, *options, folded)[0]
-        return _add_bias(y, bias)
+        return cast(_add_bias(y, bias), dtype)
 
 
 def _lifted(geometry: Geometry) -> Geometry:
@@ -130,7 +131,8 @@ class _NCConv(torch.autograd.Function):
     def forward(ctx, input, weight, bias, gain, *options):
         with _without_autocast(input.device.type):
             y, *statistics = _forward(input, weight, gain, *options)
-            out = _add_bias(y, bias)
+            out = cast(_add_bias(y, bias), options[-1])
+            y = out if bias is None else cast(y, options[-1])
         ctx.save_for_backward(input, weight, gain, y, *statistics)
         ctx.options = options
         ctx.bias_dtype = None if bias is None else bias.dtype
@@ -155,7 +157,10 @@ class _NCConv(torch.autograd.Function):
 
 
 def _forward(x, weight, gain, geometry, eps, center, scale, dtype, folded=None):
-    """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] or None."""
+    """Output before the bias [N, O, *L], and mean and rstd of the patches [N, G, *L] or None.
+
+    In float32 at least: half precision rounds what the convolution returns, and then the output.
+    """
     x, geometry = _pad(x, geometry)
     kernel, sums = folded or _fold(weight, gain, geometry, center, dtype)
     mean = rstd = None
@@ -165,7 +170,7 @@ def _forward(x, weight, gain, geometry, eps, center, scale, dtype, folded=None):
     if scale:
         rstd = torch.rsqrt(var + eps)
     source = deviation.flatten(1, 2) if center else x
-    y = _convolution(source.to(dtype), kernel, geometry)
+    y = upcast(_convolution(source.to(dtype), kernel, geometry))
     if sums is not None:
         term = torch.matmul(sums, distance)  # [N, G, O/G, L]
         y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry)
@@ -201,9 +206,12 @@ def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center
         grad_sum = torch.matmul(grads, distance.transpose(2, 3)).sum(0)  # [G, O/G, K]
         grad_kernel = _add_over_channels(grad_kernel.to(mean.dtype), grad_sum, geometry)
 
+    half = y.dtype in (torch.bfloat16, torch.float16)
+    if (scale and need_input) or (half and need_gain):
+        product = upcast(grad) * y
     slope = offset = None  # of the input: through rstd, and for a transposed one through the mean
     if scale and need_input:
-        dot = group_channels(grad * y, geometry.groups).sum(2, dtype=mean.dtype)
+        dot = group_channels(product, geometry.groups).sum(2)
         slope = dot * rstd.square() / -values_seen(x, geometry)
         offset = slope * mean
     if need_input and center and geometry.transposed:
@@ -231,9 +239,13 @@ def _backward(grad, x, weight, gain, y, mean, rstd, needs, geometry, eps, center
     grad_weight = grad_gain = None
     if need_kernel:
         grads = group_weight(_centered(upcast(grad_kernel), geometry, center), geometry)
-        if need_gain:  # not from sum(grad * y) / gain: a gain may be zero
+        if need_gain:
             products = grads * group_weight(_centered(upcast(weight), geometry, center), geometry)
-            grad_gain = products.sum(geometry.tap_dims).flatten().to(gain.dtype)
+            grad_gain = products.sum(geometry.tap_dims).flatten()
+            if half:  # grads are rounded, so rather sum(grad * y) / gain, unless the gain is zero
+                rest = [axis for axis in range(grad.dim()) if axis != 1]
+                grad_gain = torch.where(gain == 0, grad_gain, product.sum(rest) / upcast(gain))
+            grad_gain = grad_gain.to(gain.dtype)
         if need_weight:
             grad_weight = grads if gain is None else grads * per_output(gain, geometry)
             grad_weight = grad_weight.flatten(0, 1).to(weight.dtype)
@@ -247,7 +259,8 @@ def differentiable_backward(grad, tensors, needs, options):
         aliases = [None if t is None else t.view_as(t) for t in tensors]
         y = _forward(*aliases, *options)[0]
         wanted = [alias for alias, need in zip(aliases, needs, strict=True) if need]
-        grads = iter(torch.autograd.grad(y, wanted, grad, create_graph=True) if wanted else ())
+        grads = torch.autograd.grad(y, wanted, upcast(grad), create_graph=True) if wanted else ()
+        grads = iter(grads)
     return tuple(next(grads) if need else None for need in needs)
 
 

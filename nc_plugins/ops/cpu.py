@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from . import aten
 from .geometry import Geometry, autocasts
@@ -128,4 +129,16 @@ if _C is not None:  # shapes alone, for torch.compile and export
             torch.empty_like(input) if need_input else input.new_empty(0),
             torch.empty_like(weight) if need_weight else input.new_empty(0),
             *vectors,
+        )
+
+    # What torch's FlopCounterMode counts: the convolution's own, statistics are not of that order.
+    @register_flop_formula(torch.ops.nc_plugins.nc_conv_forward)
+    def _(x_shape, w_shape, bias, gain, *args, out_shape=None, **kwargs) -> int:
+        return conv_flop_count(x_shape, w_shape, out_shape[0])
+
+    @register_flop_formula(torch.ops.nc_plugins.nc_conv_backward)
+    def _(grad_shape, x_shape, w_shape, *args, out_shape=None, **kwargs) -> int:
+        need_input, need_weight, _, need_gain = args[-4:]
+        return conv_flop_count(x_shape, w_shape, grad_shape) * (
+            need_input + (need_weight or need_gain)
         )

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from nc_plugins import ops
+from nc_plugins.layers import NCConv2d
 
 from .cases import BACKENDS, NAMES, Case, run, served, tensors
 
@@ -76,29 +77,47 @@ def test_second_order_of_a_weight_made_from_the_input(backend):
     torch.testing.assert_close(penalty(backend), penalty('reference'))
 
 
+# Largest relative difference of a loss, and of a last weight, by dtype: thirty steps on random
+# targets let rounding grow, so a float32 run may leave another by a thousand roundings.
+SAME_TRAINING = {
+    torch.float64: (1e-9, 1e-9),
+    torch.float32: (1e-4, 1e-3),
+    torch.bfloat16: (2e-2, 1e-1),  # autocast
+}
+
+
 @pytest.mark.parametrize('backend', BACKENDS)
-def test_thirty_steps_lead_to_the_same_place(backend):
-    """Training with the definition and with the fast form: every loss, and the last weights."""
-    case = Case('nc_conv2d', (3, 8), (8, 8), (3, 3), {'padding': 1})
+@pytest.mark.parametrize('dtype', SAME_TRAINING, ids=str)
+def test_thirty_steps_lead_to_the_same_place(backend, dtype):
+    """Training two layers with the definition and with a backend: every loss, the last weights."""
+    loss_tolerance, weight_tolerance = SAME_TRAINING[dtype]
 
     def train(chosen):
-        x, *start = tensors(case, batch=4)
-        weight, bias, gain = (t.clone().requires_grad_() for t in start)
-        target = torch.randn(4, 8, 8, 8, generator=torch.Generator().manual_seed(3)).double()
-        optimizer = torch.optim.SGD([weight, bias, gain], lr=0.05)
+        torch.manual_seed(0)
+        layers = [NCConv2d(3, 8, 3, padding=1, affine=True), NCConv2d(8, 6, 1, affine=True)]
+        model = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
+        for layer in layers:
+            layer.backend = chosen
+        x, target = torch.randn(4, 3, 8, 8) + 0.5, torch.randn(4, 6, 8, 8)
+        if dtype == torch.float64:
+            model, x, target = model.double(), x.double(), target.double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
         losses = []
         for _ in range(30):
             optimizer.zero_grad()
-            out = ops.nc_conv2d(x, weight, bias, gain=gain, padding=1, backend=chosen)
-            loss = (out - target).square().mean()
+            with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+                out = model(x)
+            loss = (out.to(x.dtype) - target).square().mean()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        assert losses[-1] < 0.7 * losses[0]
-        return [torch.stack(losses), weight, bias, gain]
+        assert losses[-1] < 0.9 * losses[0]
+        return torch.stack(losses), list(model.parameters())
 
-    for a, e in zip(train(backend), train('reference'), strict=True):
-        torch.testing.assert_close(a, e, rtol=1e-9, atol=1e-9)
+    (losses, weights), (expected, last) = train(backend), train('reference')
+    assert ((losses - expected) / expected).abs().max() <= loss_tolerance
+    for a, e in zip(weights, last, strict=True):
+        assert (a - e).abs().max() <= weight_tolerance * e.abs().max()
 
 
 def test_run_uses_a_cotangent_that_sees_every_gradient():
