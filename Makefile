@@ -54,7 +54,7 @@ format: $(STAMPS)/dev  ## let ruff repair style
 	$(PYTHON) -m ruff format .
 
 clean:  ## remove .venv and what builds and tools left; data/, work_dirs/ and built wheels stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache nc_plugins/ops/_C*.so
 
 $(STAMPS)/venv: requirements/build.txt
 	@$(PYTHON3) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"nc_plugins needs Python 3.10 or newer, but $(PYTHON3) is {v}: run make PYTHON3=/path/to/python")'
@@ -63,7 +63,9 @@ $(STAMPS)/venv: requirements/build.txt
 	@mkdir -p $(STAMPS) && touch $@
 
 # mmcv's operators are not needed here, and compiling them is what takes long.
-$(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt setup.py tools/install_mmcv.py
+# The editable install compiles the "cpu" backend in place, half a minute; without a C++ compiler
+# everything runs all the same, slower.
+$(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt setup.py tools/install_mmcv.py $(wildcard nc_plugins/csrc/*)
 	$(INSTALL) -r requirements/demo.txt
 	$(PYTHON) tools/install_mmcv.py --no-build
 	$(INSTALL) --no-deps --no-build-isolation -e .

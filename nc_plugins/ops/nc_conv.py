@@ -68,22 +68,19 @@ def nc_conv2d(
     Args:
         stride, padding, dilation: in input pixels, as in ``torch.nn.functional.conv2d``; padding
             may be 'same' or 'valid'. Padded zeros belong to the patch.
-        gain: multiplies each output channel before ``bias`` is added; folded into the weight, so
-            it costs no pass over the output.
+        gain: multiplies each output channel before ``bias`` is added, at no pass over the output.
         eps: in squared units of ``input``, added to the variance inside the root.
         center: subtract the patch mean. scale: divide by the patch's standard deviation (which is
             taken about the mean in either case). Both False is the plain convolution.
         backend: 'auto', or a name of :func:`available_backends`.
 
-    Accuracy in float32: the error of the plain convolution, whatever the mean/std of the input.
-    Beside the im2col definition in float32 that is a tenth of its error at mean/std = 100, up to 4
-    times it at mean/std = 0, and 6 to 8 times where 512 channels are summed. docs/math.md has the
-    figures.
+    Accuracy in float32: that of the im2col definition for patches with mean/std up to about 3, and
+    better by a digit or more from 100 on; docs/math.md has the figures.
 
     Raises:
         TypeError: not tensors, not floating point, or different dtypes outside autocast.
-        ValueError: shapes do not fit, eps <= 0, an unknown backend, or C/groups*kh*kw == 1 (the
-            variance of one value is always 0).
+        ValueError: shapes do not fit, eps <= 0, a backend that is unknown or cannot run these
+            tensors, or C/groups*kh*kw == 1 (the variance of one value is always 0).
 
     Source: arXiv 2005.05274, Sec. 2.1 and 2.4. Definition: ops/reference.py.
     """

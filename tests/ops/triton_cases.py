@@ -13,6 +13,7 @@ from nc_plugins import ops
 from nc_plugins.ops import nc_conv, reference
 from nc_plugins.ops import triton as backend
 
+from . import test_photographs as photographs
 from .cases import CASES, NAMES, Case, run, tensors
 from .test_accuracy import FLOOR, TOLERANCE
 
@@ -461,3 +462,23 @@ def test_interpreted_it_runs_by_name_alone():
     chosen = nc_conv._choose(x, weight, geometry)
     assert (chosen == 'triton') == (not backend.INTERPRETED)
     assert 'triton' in ops.available_backends()
+
+
+@pytest.mark.parametrize('layer', photographs.LAYERS)
+def test_error_on_photographs_is_at_most_twice_that_of_the_definition(layer):
+    """As test_photographs.py, on smaller crops: bfloat16 autocast, flat sky and water included."""
+    shape, options = photographs.LAYERS[layer]
+    generator = torch.Generator().manual_seed(0)
+    x = photographs.photographs(24)
+    weight = torch.randn(shape, generator=generator) * 0.1
+    gain, bias = (torch.randn(shape[0], generator=generator) for _ in range(2))
+    exact = [t.double() for t in (x, weight, bias, gain)]
+    truth = reference.nc_conv2d(*exact[:3], gain=exact[3], **options)
+    results = {}
+    for name, device in (('reference', 'cpu'), ('triton', DEVICE)):
+        given = [t.to(device) for t in (x, weight, bias, gain)]
+        with torch.autocast(device, torch.bfloat16):
+            out = ops.nc_conv2d(*given[:3], gain=given[3], **options, backend=name)
+        results[name] = (out.bfloat16().cpu().double() - truth).abs()
+    for measure in (torch.max, lambda error: error.square().mean().sqrt()):
+        assert measure(results['triton']) <= 2 * measure(results['reference'])
