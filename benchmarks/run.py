@@ -40,6 +40,7 @@ from report import timings
 from results import Row
 from systems import Options, systems_of
 
+from nc_plugins.ops import cpu, triton
 from nc_plugins.report import plain
 
 BASELINES = ('conv', 'conv+gn', 'convws+gn')  # what systems that claim to be NC are divided by
@@ -167,6 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger('nc_plugins').setLevel(logging.INFO)  # which backend 'auto' runs
     if 'convws+gn' not in systems.SYSTEMS:
         say('without convws+gn: mmcv is not installed')
+    missing = cpu.missing() if options.device == 'cpu' else triton.missing()
+    if args.record and missing:  # a row of 'nc' would then be one of a slower backend
+        say(f'error: nothing is recorded without the backend for this device: {missing}')
+        return 1
     load = os.getloadavg()[0]  # runnable tasks, over the last minute
     if load > 0.5:
         say(f'load average {load:.1f} before the start: other work blurs the figures')

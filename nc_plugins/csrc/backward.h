@@ -292,7 +292,8 @@ struct BackwardPass {
     int64_t few = ceil_div(C, least(C, chunks));
     if (few > 4 && few * K % NC_ROWS) few = least(C, round_up(few, NC_ROWS));
     chunks = ceil_div(C, few);
-    int64_t sets = L >= 512 ? g.batch : 1;  // small maps: all samples share the packed weight
+    // Small maps: all samples share the packed weight.
+    int64_t sets = L >= 512 || g.batch * few * layout.size > (1 << 18) ? g.batch : 1;
     int64_t all = g.groups * g.columns();
     T* sum = allocate(chunks * all);
     T* dot = allocate(chunks * all);

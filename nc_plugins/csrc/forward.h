@@ -3,7 +3,6 @@
 // The weight is read as it lies, row by row: no centred copy, no packing. Gain and bias are applied
 // to each tile before it leaves the cache.
 
-
 template <class T>
 struct ForwardPass {
   const nc::Forward<T>& args;
@@ -161,7 +160,10 @@ void forward(const nc::Forward<T>& args, const nc::Parallel& parallel) {
     moments = pixel_moments(g, layout, planes, args.allocate, args.context, parallel);
   ForwardPass<T> pass{args, g, layout, {g, layout, planes, taps}, {g, layout, moments, taps}};
   int64_t panels = ceil_div(g.columns(), panel<T>);
-  if (panels >= 12 * parallel.threads)  // so that shares are about even; the sums are the same
+  // With few panels to a thread their shares are uneven, so all gather together, as long as the whole
+  // im2col matrix is small. The sums are the same.
+  int64_t bytes = g.groups * panels * g.patch() * panel<T> * sizeof(T);
+  if (panels >= 12 * parallel.threads || bytes > (32 << 20))
     pass.by_panel(panels, parallel);
   else
     pass.by_channel(panels, parallel);

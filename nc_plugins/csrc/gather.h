@@ -23,7 +23,10 @@ T* thread_buffer(int slot, int64_t count) {
   if (buffer.bytes < bytes) {
     free(buffer.data);
     buffer.bytes = 0;
-    if (posix_memalign(&buffer.data, 64, bytes)) abort();
+    if (posix_memalign(&buffer.data, 64, bytes)) {
+      buffer.data = nullptr;
+      throw std::bad_alloc();
+    }
     buffer.bytes = bytes;
   }
   return static_cast<T*>(buffer.data);
@@ -55,7 +58,7 @@ struct Layout {
       int64_t reach = g.dilation[a] * (g.kernel[a] - 1);
       axis[a] = one ? Axis{g.out[a], 1, g.pad[a], g.stride[a]}
                     : Axis{(g.out[a] - 1) * g.stride[a] + reach + 1, g.stride[a], g.pad[a], 1};
-      dense &= one && g.stride[a] == 1 && g.pad[a] == 0;
+      dense &= one && g.stride[a] == 1 && g.pad[a] == 0 && g.in[a] == g.out[a];
       whole &= axis[a].spread == 1 && axis[a].size >= g.in[a] + g.pad[a];
     }
     phases = axis[2].step;

@@ -46,7 +46,11 @@ nc::Parallel parallel() {
 class Scratch {
  public:
   ~Scratch() {
-    if (used_ <= most_kept && used_ > kept().nbytes()) kept() = bytes(used_);
+    if (used_ > most_kept || used_ <= kept().nbytes()) return;
+    try {
+      kept() = bytes(used_);
+    } catch (...) {  // no memory to keep: the next call asks again
+    }
   }
   static void* allocate(void* self, size_t size) { return static_cast<Scratch*>(self)->take(size); }
 
@@ -72,6 +76,16 @@ nc::Geometry make_geometry(const Tensor& input, const Tensor& weight, IntArrayRe
                            IntArrayRef pads, IntArrayRef out, IntArrayRef dilation,
                            int64_t groups) {
   nc::Geometry g{input.size(0), groups, weight.size(1), weight.size(0) / groups};
+  size_t wanted = input.dim() - 2;
+  TORCH_CHECK(input.dim() >= 3 && input.dim() <= 5 && weight.dim() == input.dim() &&
+                  stride.size() == wanted && pads.size() == wanted && out.size() == wanted &&
+                  dilation.size() == wanted,
+              "nc_conv: ", wanted, " spatial axes of input, but not of all arguments");
+  TORCH_CHECK(input.size(1) == groups * weight.size(1) && weight.size(0) % groups == 0,
+              "nc_conv: channels do not fit");
+  TORCH_CHECK(weight.scalar_type() == input.scalar_type() &&
+                  (input.scalar_type() == at::kFloat || input.scalar_type() == at::kDouble),
+              "nc_conv: wanted input and weight in float32, or both in float64");
   int64_t axes = input.dim() - 2, missing = 3 - axes;
   for (int64_t a = 0; a < 3; a++) {
     int64_t i = a - missing;  // a line is an image of height 1, an image a volume of depth 1

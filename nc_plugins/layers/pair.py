@@ -12,6 +12,9 @@ Whatever else reads a pending tensor gets the convolution's own output, computed
 node, :class:`_Deferred`. This holds for C++ as for Python. A layer that is read so is no half of a
 pair, and runs when it is called from then on.
 
+Input and weights must be the same then as in the call. A change in place is an error; one through
+``.data``, which leaves no trace, is not seen.
+
 What a layer has learned stays in force while a checkpoint may still run it again: the recomputation
 of ``torch.utils.checkpoint`` matches saved tensors by their order.
 """
@@ -195,6 +198,7 @@ class Pending(Tensor):
     run: Run
     node = None  # in the graph, at birth
     values = None  # once somebody has read them
+    exposed = False  # to writing: somebody holds a view of the values, or has written
     watched = False
     norm = None  # the one that ran it
 
@@ -203,7 +207,7 @@ class Pending(Tensor):
         run = self.run
         # A checkpoint that starts between the two calls the norm again, for the same answer.
         touched = self.norm is not norm and (self.values is not None or self.watched)
-        if touched or self._history() is not self.node:
+        if touched or self.exposed or self._history() is not self.node:
             return None
         if torch.is_grad_enabled() is not run.grad or _autocast(run.device) is not run.autocast:
             return None
@@ -234,7 +238,11 @@ class Pending(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        args, kwargs = tree_map_only(Pending, Pending._read, (args, kwargs or {}))
+        kwargs = kwargs or {}
+        schema = func._schema
+        if schema.is_mutable or any(given.alias_info for given in schema.returns):
+            tree_map_only(Pending, Pending._expose, (args, kwargs))
+        args, kwargs = tree_map_only(Pending, Pending._read, (args, kwargs))
         return func(*args, **kwargs)
 
     def _watch(self, func) -> None:
@@ -246,6 +254,9 @@ class Pending(Tensor):
                 'gradient comes by between them: ask for it (register_hook, retain_grad, '
                 'autograd.grad) before NCAffine is called, or in a forward hook of the layer'
             )
+
+    def _expose(self) -> None:
+        self.exposed = True
 
     def _read(self) -> Tensor:
         """The values outside of the graph, in the memory format that the wrapper has."""

@@ -39,6 +39,8 @@ def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> str | None:
         return f'input is on {input.device}'
     if geometry.transposed:
         return 'it has no transposed convolution'
+    if torch.jit.is_tracing():
+        return 'a trace is to hold stock operators'
     return None
 
 
@@ -81,7 +83,9 @@ class _NCConv(torch.autograd.Function):
             needs = (need_input, need_weight, need_gain)
             rest = [axis for axis in range(grad.dim()) if axis != 1]
             grad_bias = grad.sum(rest, dtype=ctx.bias_dtype) if need_bias else None
-            grads = aten.differentiable_backward(grad, (input, weight, gain), needs, ctx.options)
+            tensors = (input, weight, gain)
+            with aten._without_autocast('cpu'):
+                grads = aten.differentiable_backward(grad, tensors, needs, ctx.options)
             return *grads[:2], grad_bias, grads[2], *(None for _ in ctx.options)
         grads = torch.ops.nc_plugins.nc_conv_backward(
             upcast(grad), upcast(input), upcast(weight), None if gain is None else upcast(gain),
@@ -107,13 +111,19 @@ def _forward(input, weight, bias, gain, geometry, eps, center, scale, dtype):
     return cast(out, dtype), *statistics
 
 
+def _arranged_as(input: Tensor, shape) -> Tensor:
+    """What the C++ returns: contiguous, or channels_last where the input is."""
+    out = input.new_empty(shape)
+    if input.dim() < 4:
+        return out
+    return out.to(memory_format=torch._prims_common.suggest_memory_format(input))
+
+
 if _C is not None:  # shapes alone, for torch.compile and export
 
     @torch.library.register_fake('nc_plugins::nc_conv_forward')
     def _(input, weight, bias, gain, stride, pads, size, dilation, groups, eps, center, scale):
-        out = input.new_empty(input.shape[0], weight.shape[0], *size)
-        if input.dim() > 3:
-            out = out.to(memory_format=torch._prims_common.suggest_memory_format(input))
+        out = _arranged_as(input, (input.shape[0], weight.shape[0], *size))
         maps = input.new_empty(input.shape[0], groups, *size)
         return out, maps, torch.empty_like(maps), torch.empty_like(maps)
 
@@ -126,8 +136,8 @@ if _C is not None:  # shapes alone, for torch.compile and export
             input.new_empty(weight.shape[0] if need else 0) for need in (need_bias, need_gain)
         ]
         return (
-            torch.empty_like(input) if need_input else input.new_empty(0),
-            torch.empty_like(weight) if need_weight else input.new_empty(0),
+            _arranged_as(input, input.shape) if need_input else input.new_empty(0),
+            weight.new_empty(weight.shape) if need_weight else input.new_empty(0),
             *vectors,
         )
 

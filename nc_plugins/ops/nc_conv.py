@@ -26,6 +26,7 @@ _BACKENDS: dict[str, ModuleType] = {
 if triton.INTERPRETED:  # then the slowest of all
     _BACKENDS['triton'] = _BACKENDS.pop('triton')
 _announced: set[str] = set()
+_is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)  # from torch 2.7 on
 
 
 def available_backends() -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def backend_for(name: str, input: Tensor, weight: Tensor, geometry: Geometry) ->
 
 def _choose(input: Tensor, weight: Tensor, geometry: Geometry) -> str:
     """The fastest backend that can run these tensors; says so once a name in the log."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if torch.jit.is_tracing() or _is_exporting():
         return 'aten'  # stock operators: what counts or deploys a graph knows them
     passed = []
     for name, backend in _BACKENDS.items():

@@ -57,6 +57,8 @@ def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> str | None:
     for name, tensor in (('input', input), ('weight', weight)):
         if tensor.dtype not in _DTYPES:
             return f'{name} is {tensor.dtype}, wanted one of 32 or 16 bits'
+    if 0 in input.shape[2:]:
+        return 'the image is empty'  # not so the output, where there is padding
     if geometry.taps > _MOST_TAPS:
         return f'the kernel has {geometry.taps} taps, wanted {_MOST_TAPS} at most'
     if input.shape[1:].numel() >= 2**31:

@@ -108,9 +108,14 @@ def test_sizes_that_change():
 
 
 @pytest.mark.skipif(shutil.which('g++') is None, reason='Inductor needs a C++ compiler on CPU')
-def test_inductor():
-    pair = (NCConv2d(3, 6, 1, bias=False, backend='aten'), NCAffine(6))
-    model = nn.Sequential(*pair, nn.Flatten(), nn.Linear(6 * 64, 3)).double()
+@pytest.mark.parametrize('backend', ['aten', 'cpu'])
+def test_inductor(backend):
+    """In channels_last, where what a custom operator promises of its strides is put to the test."""
+    layers = (NCConv2d(3, 6, 1, bias=False, backend='aten'), NCAffine(6))
+    if backend == 'cpu':
+        layers = (NCConv2d(3, 6, 3, padding=1, bias=False, backend='cpu'), NCAffine(6))
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 64, 3)).double()
+    model = model.to(memory_format=torch.channels_last)
     other = copy.deepcopy(model)
     compiled = torch.compile(model, fullgraph=True)
     assert train(model, compiled) == pytest.approx(train(other, other), rel=1e-9)

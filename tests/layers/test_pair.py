@@ -404,6 +404,17 @@ def test_exchanged_memory_of_the_weight_is_loud():
         norm(out)
 
 
+@pytest.mark.parametrize('write', ['detached', 'no_grad'])
+def test_the_same_norm_again_sees_what_was_written_in_between(write):
+    conv, norm = pair()
+    out = conv(X)
+    norm(out)
+    with torch.no_grad():
+        (out.detach() if write == 'detached' else out).zero_()
+    expected = norm.bias.view(1, -1, 1, 1).expand(out.shape)
+    torch.testing.assert_close(norm(out), expected)
+
+
 def test_exchanged_memory_of_the_output_is_refused():
     out = pair()[0](X)
     with pytest.raises(RuntimeError, match='give it a clone'):
