@@ -59,7 +59,7 @@ def fold(
     weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool, dtype: torch.dtype
 ) -> Folded:
     """What :func:`nc_conv` makes of weight and gain in every call, for those who would keep it."""
-    with _without_autocast(weight.device.type):
+    with without_autocast(weight.device.type):
         if geometry.ndim == 1:
             weight, geometry = weight.unsqueeze(2), _lifted(geometry)
         return _fold(weight, gain, geometry, center, dtype)
@@ -104,7 +104,7 @@ def nc_conv(
     records = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if records and not torch.jit.is_tracing():  # the tracer cannot follow a Python function
         return _NCConv.apply(*tensors, *options)
-    with _without_autocast(device):
+    with without_autocast(device):
         y = _forward(input, weight, gain, *options, folded)[0]
         return cast(_add_bias(y, bias), dtype)
 
@@ -129,7 +129,7 @@ class _NCConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, input, weight, bias, gain, *options):
-        with _without_autocast(input.device.type):
+        with without_autocast(input.device.type):
             y, *statistics = _forward(input, weight, gain, *options)
             out = cast(_add_bias(y, bias), options[-1])
             y = out if bias is None else cast(y, options[-1])
@@ -143,7 +143,7 @@ class _NCConv(torch.autograd.Function):
         input, weight, gain, *kept = ctx.saved_tensors
         need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
         needs = (need_input, need_weight, need_gain)
-        with _without_autocast(grad.device.type):
+        with without_autocast(grad.device.type):
             grad_bias = None
             if need_bias:
                 rest = [axis for axis in range(grad.dim()) if axis != 1]
@@ -340,7 +340,7 @@ def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y + bias.to(y.dtype).reshape(1, -1, *(1 for _ in y.shape[2:]))
 
 
-def _without_autocast(device: str):
+def without_autocast(device: str):
     if autocasts(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()

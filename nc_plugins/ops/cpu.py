@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 from . import aten
-from .geometry import Geometry, autocasts
+from .geometry import Geometry
 from .statistics import cast, upcast
 
 try:
@@ -55,11 +55,8 @@ def nc_conv(
     scale: bool,
 ) -> Tensor:
     """For a checked geometry. [N, C, *S] -> [N, O, *L]. Computes in float32 (float64 for it)."""
-    dtype = input.dtype
-    if autocasts('cpu') and dtype != torch.float64:
-        dtype = torch.get_autocast_dtype('cpu')  # what a convolution would return in here
     tensors = (input, weight, bias, gain)
-    options = (geometry, eps, center, scale, dtype)
+    options = (geometry, eps, center, scale, aten.output_dtype(input))
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _NCConv.apply(*tensors, *options)
     return _forward(*tensors, *options)[0]
@@ -84,7 +81,7 @@ class _NCConv(torch.autograd.Function):
             rest = [axis for axis in range(grad.dim()) if axis != 1]
             grad_bias = grad.sum(rest, dtype=ctx.bias_dtype) if need_bias else None
             tensors = (input, weight, gain)
-            with aten._without_autocast('cpu'):
+            with aten.without_autocast('cpu'):
                 grads = aten.differentiable_backward(grad, tensors, needs, ctx.options)
             return *grads[:2], grad_bias, grads[2], *(None for _ in ctx.options)
         grads = torch.ops.nc_plugins.nc_conv_backward(

@@ -126,7 +126,7 @@ class _NCConv(torch.autograd.Function):
         geometry, eps, dtype = ctx.options
         if torch.is_grad_enabled():  # create_graph: differentiate the stock operators
             options = (geometry, eps, True, True, dtype)
-            with aten._without_autocast(grad.device.type):
+            with aten.without_autocast(grad.device.type):
                 grads = aten.differentiable_backward(grad, (input, weight, gain), needs, options)
                 grad_bias = grad.sum((0, 2, 3))
         else:
@@ -171,7 +171,7 @@ def _run_forward(input, weight, bias, gain, steps, eps, dtype, keep, kernel, sum
         return _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep)
     geometry, format = _geometry(weight, steps), passes.memory_format(input, weight)
     x = passes.dense(input)
-    with aten._without_autocast(x.device.type), torch.cuda.device_of(x):
+    with aten.without_autocast(x.device.type), torch.cuda.device_of(x):
         if kernel is None:
             kernel, sums = passes.folded_kernel(passes.dense(weight), gain, geometry, dtype, format)
         if passes.is_pointwise(geometry):
@@ -208,7 +208,7 @@ def _run_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs
     if not (need_input or need_kernel):
         return grad_input, grad_weight, grad_gain, grad.sum((0, 2, 3), dtype=torch.float32)
     x, weight = passes.dense(input), passes.dense(weight)
-    with aten._without_autocast(x.device.type), torch.cuda.device_of(x):
+    with aten.without_autocast(x.device.type), torch.cuda.device_of(x):
         deviation, level, _ = passes.pixel_statistics(x, geometry.groups, dtype)
         kernel, _ = passes.kernel(weight, gain, dtype, passes.memory_format(x, weight))
         grad_z, slope, sums = passes.scale_backward(grad, y, level, mean, rstd, geometry, weight)
