@@ -3,11 +3,11 @@
 //
 // With r = rstd, gz = g * r, gain a, c = p - mean(p) for the values p of a patch, I values each:
 //     dW[o, i] = sum over positions of gz[o] * c[i]         dgain[o] = sum_i W[o, i] * dW[o, i]
-//     v[i]     = sum_o a[o] * W[o, i] * gz[o]               what reaches value i through the product
-//     dp[i]    = v[i] - mean(v) - (p[i] - mean(p)) * s,     s = r^2 / I * sum_i v[i] * c[i]
-// and each pixel sums the dp of the windows that see it. The sum of v goes straight into planes; the
-// other two terms need all channels, so they follow as two single-channel maps.
-// No sum depends on how many threads there are.
+//     v[i]     = sum_o a[o] * W[o, i] * gz[o]               what reaches value i through the
+//     product dp[i]    = v[i] - mean(v) - (p[i] - mean(p)) * s,     s = r^2 / I * sum_i v[i] * c[i]
+// and each pixel sums the dp of the windows that see it. The sum of v goes straight into planes;
+// the other two terms need all channels, so they follow as two single-channel maps. No sum depends
+// on how many threads there are.
 
 template <class T>
 struct BackwardPass {
@@ -46,9 +46,7 @@ struct BackwardPass {
           for (int64_t o = 0; o < O; o++)
             memcpy(to + o * panel<T> + piece.at, from + o * grad.channel, piece.length * sizeof(T));
         else
-          for (int64_t i = 0; i < piece.length; i++)
-            for (int64_t o = 0; o < O; o++)
-              to[o * panel<T> + piece.at + i] = from[i * grad.pixel + o];
+          transpose(from, grad.pixel, piece.length, O, to + piece.at, panel<T>);
       }
       for (int64_t o = 0; o < O; o++, to += panel<T>) {
         for (int64_t i = columns.count; i < panel<T>; i++) to[i] = 0;
@@ -189,7 +187,7 @@ struct BackwardPass {
       gather.standardized(columns, group, first, last, standard(columns, group), rows);
       for (int64_t i = 0; i < last - first; i += width<T>)
         for (int64_t j = 0; j < columns.vectors * width<T>; j += width<T>)
-          transpose_square(rows + i * panel<T> + j, to + j * panel<T> + i);
+          transpose_square(rows + i * panel<T> + j, panel<T>, to + j * panel<T> + i, panel<T>);
       // gz is 0 behind the last column, and 0 times what is not a number would be none either
       memset(to + columns.count * panel<T>, 0, (panel<T> - columns.count) * panel<T> * sizeof(T));
     }
@@ -224,8 +222,8 @@ struct BackwardPass {
     int64_t O = g.out_channels;
     for (int64_t k = 0; k < O; k += depth)
       for (int64_t i = 0; i < count; i += NC_ROWS)
-        multiply<T, true>(NC_ROWS, {packed + i * O + k * NC_ROWS, 1, NC_ROWS}, least(depth, O - k), 1,
-                          0, scaled_panel(group, p) + k * panel<T>, v + i * panel<T>, vectors,
+        multiply<T, true>(NC_ROWS, {packed + i * O + k * NC_ROWS, 1, NC_ROWS}, least(depth, O - k),
+                          1, 0, scaled_panel(group, p) + k * panel<T>, v + i * panel<T>, vectors,
                           k > 0);
   }
 
@@ -264,8 +262,7 @@ struct BackwardPass {
         dots *= r * r * (args.scale ? per : 0);
         for (int64_t c = 0; c < C; c++) {
           T* here = v + c * panel<T> + at;
-          store(here, load(here) - sums -
-                          ((load(pixels + c * panel<T> + at) - m) - m_rest) * dots);
+          store(here, load(here) - sums - ((load(pixels + c * panel<T> + at) - m) - m_rest) * dots);
         }
       }
       const auto& out = args.grad_input;
@@ -277,9 +274,7 @@ struct BackwardPass {
           for (int64_t c = 0; c < C; c++)
             memcpy(to + c * out.channel, v + c * panel<T> + piece.at, piece.length * sizeof(T));
         else
-          for (int64_t i = 0; i < piece.length; i++)
-            for (int64_t c = 0; c < C; c++)
-              to[i * out.pixel + c] = v[c * panel<T> + piece.at + i];
+          transpose(v + piece.at, panel<T>, C, piece.length, to, out.pixel);
       }
     });
   }
@@ -307,9 +302,10 @@ struct BackwardPass {
     parallel(g.batch * g.groups, [&](int64_t task) {
       statistics_maps(task, chunks, sum, dot, maps + task * 3 * layout.size);
     });
-    parallel(g.batch * g.groups * C, [&](int64_t task) {
-      through_statistics(task / (g.groups * C), task % (g.groups * C),
-                         maps + task / C * 3 * layout.size);
+    int64_t together = args.grad_input.channel == 1 ? C : 1, tasks = C / together;
+    parallel(g.batch * g.groups * tasks, [&](int64_t task) {
+      through_statistics(task / tasks, task % tasks * together, together,
+                         maps + task / tasks * 3 * layout.size);
     });
   }
 
@@ -335,8 +331,9 @@ struct BackwardPass {
         const T* x = gather.plane(group, first) + run.sample * gather.planes.sample + run.position;
         T* to = planes + (run.sample - begin) * few * layout.size + run.position;
         for (int64_t i = 0; i < run.length; i += width<T>)
-          scatter_vector(v + run.at + i, x + i, s.mean + run.at + i, s.rest + run.at + i, to + i, few,
-                         least(width<T>, run.length - i), sums + run.at + i, dots + run.at + i);
+          scatter_vector(v + run.at + i, x + i, s.mean + run.at + i, s.rest + run.at + i, to + i,
+                         few, least(width<T>, run.length - i), sums + run.at + i,
+                         dots + run.at + i);
       }
       for (int64_t q = 0; q < columns.pieces; q++) {
         const auto& piece = columns.piece[q];
@@ -347,9 +344,7 @@ struct BackwardPass {
       }
     }
     for (int64_t n = begin; n < end; n++)
-      for (int64_t c = first; c < last; c++)
-        from_plane(planes + ((n - begin) * few + c - first) * layout.size, n,
-                   group * g.in_channels + c);
+      from_planes(planes + (n - begin) * few * layout.size, n, group * g.in_channels + first, few);
   }
 
   // One vector of columns, all rows of v: to every tap's pixels of every channel, and the two sums.
@@ -381,14 +376,20 @@ struct BackwardPass {
     store(dots, dot);  // lanes from `count` on are the next run's, which writes them after us
   }
 
-  // A plane of gradients to the image of gradients; 0 where no window looks.
-  void from_plane(const T* plane, int64_t n, int64_t channel) const {
+  // Planes of gradients, some channels of a sample, to the image; 0 where no window looks.
+  void from_planes(const T* planes, int64_t n, int64_t channel, int64_t channels) const {
     const auto& out = args.grad_input;
     T* image = out.data + n * out.sample + channel * out.channel;
     if (!layout.whole)
-      for (int64_t i = 0; i < g.in_size(); i++) image[i * out.pixel] = 0;
+      for (int64_t i = 0; i < g.in_size(); i++)
+        for (int64_t c = 0; c < channels; c++) image[i * out.pixel + c * out.channel] = 0;
     layout.each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
-      for (int64_t i = 0; i < count; i++) image[(to + i * step) * out.pixel] = plane[from + i];
+      if (out.channel == 1)
+        return transpose(planes + from, layout.size, channels, count, image + to * out.pixel,
+                         step * out.pixel);
+      for (int64_t c = 0; c < channels; c++)
+        for (int64_t i = 0; i < count; i++)
+          image[c * out.channel + to + i * step] = planes[c * layout.size + from + i];
     });
   }
 
@@ -428,19 +429,23 @@ struct BackwardPass {
     });
   }
 
-  void through_statistics(int64_t n, int64_t c, const T* maps) const {
+  void through_statistics(int64_t map, int64_t first, int64_t channels, const T* maps) const {
     const T *level = maps, *offset = maps + layout.size, *slope = maps + 2 * layout.size;
-    const T* x = gather.planes.data + n * gather.planes.sample + c * gather.planes.channel;
     const auto& out = args.grad_input;
-    T* image = out.data + n * out.sample + c * out.channel;
+    const auto& x = args.input;
+    int64_t n = map / g.groups, channel = map % g.groups * g.in_channels + first;
+    const T* values = x.data + n * x.sample + channel * x.channel;
+    T* image = out.data + n * out.sample + channel * out.channel;
     layout.each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
-      T* target = image + to * out.pixel;
-      if (step * out.pixel == 1)
-        for (int64_t i = 0, q = from; i < count; i++, q++)
-          target[i] -= offset[q] + (x[q] - level[q]) * slope[q];
-      else
-        for (int64_t i = 0, q = from; i < count; i++, q++)
-          target[i * step * out.pixel] -= offset[q] + (x[q] - level[q]) * slope[q];
+      for (int64_t i = 0; i < count; i++) {
+        int64_t q = from + i, at = to + i * step;
+        if (out.channel != 1)
+          image[at] -= offset[q] + (values[at] - level[q]) * slope[q];
+        else
+          for (int64_t c = 0; c < channels; c++)
+            image[at * out.pixel + c] -=
+                offset[q] + (values[at * x.pixel + c] - level[q]) * slope[q];
+      }
     });
   }
 };

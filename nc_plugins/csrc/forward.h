@@ -68,7 +68,8 @@ struct ForwardPass {
     return standard;
   }
 
-  // Rows [first, last) of a group's output for panels [begin, end), whose patches follow each other.
+  // Rows [first, last) of a group's output for panels [begin, end), whose patches follow each
+  // other.
   void outputs(int64_t group, int64_t begin, int64_t end, const T* patches, int64_t first,
                int64_t last) const {
     int64_t I = g.patch(), height = round_up(last - first, NC_ROWS) * panel<T>;
@@ -82,31 +83,33 @@ struct ForwardPass {
           int64_t vectors = ceil_div(least(panel<T>, g.columns() - p * panel<T>), width<T>);
           multiply<T, false>(rows, {weight, I, 1}, steps, 1, 0,
                              patches + ((p - begin) * I + k) * panel<T>, to, vectors, k > 0);
-          if (k + steps == I) write(Columns<T>(g, layout, p), group * g.out_channels + o, rows, to);
+          if (k + steps == I && args.output.pixel == 1)
+            write(Columns<T>(g, layout, p), group * g.out_channels + o, rows, to);
         }
       }
+    if (args.output.pixel != 1)  // whole pixels, not a few channels of each
+      for (int64_t p = begin; p < end; p++)
+        write(Columns<T>(g, layout, p), group * g.out_channels + first, last - first,
+              sums + (p - begin) * height);
   }
 
-  void write(const Columns<T>& columns, int64_t o, int64_t rows, const T* sums) const {
+  // Gain, bias, and out of the cache.
+  void write(const Columns<T>& columns, int64_t o, int64_t rows, T* sums) const {
     const auto& out = args.output;
-    T gain[NC_ROWS], bias[NC_ROWS];
     for (int64_t m = 0; m < rows; m++) {
-      gain[m] = args.gain ? args.gain[o + m] : 1;
-      bias[m] = args.bias ? args.bias[o + m] : 0;
+      T gain = args.gain ? args.gain[o + m] : 1, bias = args.bias ? args.bias[o + m] : 0;
+      for (int64_t i = 0; i < panel<T>; i++)
+        sums[m * panel<T> + i] = sums[m * panel<T> + i] * gain + bias;
     }
     for (int64_t p = 0; p < columns.pieces; p++) {
       const auto& piece = columns.piece[p];
       T* to = out.data + piece.sample * out.sample + o * out.channel + piece.position * out.pixel;
       const T* from = sums + piece.at;
-      if (out.pixel == 1) {
+      if (out.pixel != 1)
+        transpose(from, panel<T>, rows, piece.length, to, out.pixel);
+      else
         for (int64_t m = 0; m < rows; m++)
-          for (int64_t i = 0; i < piece.length; i++)
-            to[m * out.channel + i] = from[m * panel<T> + i] * gain[m] + bias[m];
-      } else {
-        for (int64_t i = 0; i < piece.length; i++)
-          for (int64_t m = 0; m < rows; m++)
-            to[i * out.pixel + m] = from[m * panel<T> + i] * gain[m] + bias[m];
-      }
+          memcpy(to + m * out.channel, from + m * panel<T>, piece.length * sizeof(T));
     }
   }
 
@@ -127,8 +130,8 @@ struct ForwardPass {
   void by_channel(int64_t panels, const nc::Parallel& parallel) const {
     int64_t I = g.patch(), parts = ceil_div(I, depth), all = g.groups * panels;
     T* patches = scratch<T>(args.allocate, args.context, all * I * panel<T>);
-    auto* standards = reinterpret_cast<Standard<T>*>(
-        args.allocate(args.context, all * sizeof(Standard<T>)));
+    auto* standards =
+        reinterpret_cast<Standard<T>*>(args.allocate(args.context, all * sizeof(Standard<T>)));
     parallel(all, [&](int64_t of) {
       standards[of] = statistics(Columns<T>(g, layout, of % panels), of / panels);
     });
@@ -138,7 +141,8 @@ struct ForwardPass {
                           least(I, first + depth), standards[of],
                           patches + (of * I + first) * panel<T>);
     });
-    int64_t share = least(8 * NC_ROWS, round_up(ceil_div(g.out_channels, parallel.threads), NC_ROWS));
+    int64_t share =
+        least(8 * NC_ROWS, round_up(ceil_div(g.out_channels, parallel.threads), NC_ROWS));
     int64_t shares = ceil_div(g.out_channels, share);
     parallel(g.groups * shares, [&](int64_t task) {
       int64_t group = task / shares, first = task % shares * share;
@@ -160,8 +164,8 @@ void forward(const nc::Forward<T>& args, const nc::Parallel& parallel) {
     moments = pixel_moments(g, layout, planes, args.allocate, args.context, parallel);
   ForwardPass<T> pass{args, g, layout, {g, layout, planes, taps}, {g, layout, moments, taps}};
   int64_t panels = ceil_div(g.columns(), panel<T>);
-  // With few panels to a thread their shares are uneven, so all gather together, as long as the whole
-  // im2col matrix is small. The sums are the same.
+  // With few panels to a thread their shares are uneven, so all gather together, as long as the
+  // whole im2col matrix is small. The sums are the same.
   int64_t bytes = g.groups * panels * g.patch() * panel<T> * sizeof(T);
   if (panels >= 12 * parallel.threads || bytes > (32 << 20))
     pass.by_panel(panels, parallel);

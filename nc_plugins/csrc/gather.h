@@ -32,8 +32,8 @@ T* thread_buffer(int slot, int64_t count) {
   return static_cast<T*>(buffer.data);
 }
 
-// How one axis of the input lies in a plane. Padding is part of the plane. An axis whose kernel is 1
-// keeps only what the stride sees.
+// How one axis of the input lies in a plane. Padding is part of the plane. An axis whose kernel is
+// 1 keeps only what the stride sees.
 struct Axis {
   int64_t size, step, origin, spread;  // index in the plane = (input index + origin) / spread
   int64_t inside(int64_t i) const {    // -1: not in the plane
@@ -47,9 +47,9 @@ struct Axis {
 struct Layout {
   Axis axis[3];
   int64_t phases, columns, row, size;  // row, size: values in a row and in a plane
-  int64_t runs_on;                     // output positions that are contiguous: a row of them, or all
-  bool dense;                          // the planes are the input itself
-  bool whole;                          // every input pixel has a place
+  int64_t runs_on;  // output positions that are contiguous: a row of them, or all
+  bool dense;       // the planes are the input itself
+  bool whole;       // every input pixel has a place
 
   explicit Layout(const nc::Geometry& g) {
     dense = whole = true;
@@ -115,21 +115,24 @@ Planes<T> make_planes(const nc::Geometry& g, const Layout& layout, const nc::Ima
   if (layout.dense && x.pixel == 1) return {x.data, x.sample, x.channel, g.in_channels, true};
   int64_t channels = g.groups * g.in_channels;
   T* data = scratch<T>(allocate, context, g.batch * channels * layout.size);
-  // channels_last: a task takes the channels that share cache lines
-  int64_t together = x.pixel == 1 ? 1 : 16, tasks = ceil_div(channels, together);
+  // channels_last: a task takes channels that lie side by side
+  int64_t together = x.pixel == 1 ? 1 : 64, tasks = ceil_div(channels, together);
   parallel(g.batch * tasks, [&](int64_t task) {
     int64_t n = task / tasks, first = task % tasks * together;
     int64_t last = least(channels, first + together);
     T* planes = data + (n * channels + first) * layout.size;
     if (!layout.dense) memset(planes, 0, (last - first) * layout.size * sizeof(T));
     layout.each_span(g, [&](int64_t to, int64_t from, int64_t count, int64_t step) {
+      const T* pixels = x.data + n * x.sample + first * x.channel + from * x.pixel;
+      if (x.channel == 1)
+        return transpose(pixels, step * x.pixel, count, last - first, planes + to, layout.size);
       for (int64_t c = first; c < last; c++) {
-        const T* source = x.data + n * x.sample + c * x.channel + from * x.pixel;
+        const T* source = pixels + (c - first) * x.channel;
         T* target = planes + (c - first) * layout.size + to;
-        if (step * x.pixel == 1)
+        if (step == 1)
           memcpy(target, source, count * sizeof(T));
         else
-          for (int64_t i = 0; i < count; i++) target[i] = source[i * step * x.pixel];
+          for (int64_t i = 0; i < count; i++) target[i] = source[i * step];
       }
     });
   });
@@ -166,15 +169,15 @@ struct Columns {
 };
 
 // What is taken off each column of a panel, and what it is then multiplied by. A mean comes in two
-// parts, itself and what rounding took from it: that remainder is the same for all of a patch's values,
-// so in a sum of thousands of products it would not average out.
+// parts, itself and what rounding took from it: that remainder is the same for all of a patch's
+// values, so in a sum of thousands of products it would not average out.
 template <class T>
 struct Standard {
   T mean[panel<T>], rest[panel<T>], factor[panel<T>];
 };
 
-// One row of the im2col matrix at the columns of a panel. A vector of it comes from up to PARTS runs,
-// each loaded whole and blended in where its lanes are; the first call says from which plane.
+// One row of the im2col matrix at the columns of a panel. A vector of it comes from up to PARTS
+// runs, each loaded whole and blended in where its lanes are; the first call says from which plane.
 template <class T, int PARTS>
 struct Row {
   using Mask = typename Vectors<T>::mask;
@@ -280,8 +283,8 @@ struct Gather {
       if (v && some + 1 > parts) parts = some + (columns.run[r - some].at > end - width<T>);
       if (!v) parts = some;
     }
-    bool past = planes.exact && columns.first + columns.count == g.columns() &&
-                columns.count % width<T>;
+    bool past =
+        planes.exact && columns.first + columns.count == g.columns() && columns.count % width<T>;
     if (past || parts > 4) return use(Row<T, 0>(columns, planes));
     if (parts > 2) return use(Row<T, 4>(columns, planes));
     if (parts > 1) return use(Row<T, 2>(columns, planes));
@@ -333,16 +336,17 @@ struct Gather {
         return row[v];
       };
       int64_t c = 0;
-      for (; c + 8 <= g.in_channels; c += 8, from += 8 * planes.channel) sums.template add<8>(value);
+      for (; c + 8 <= g.in_channels; c += 8, from += 8 * planes.channel)
+        sums.template add<8>(value);
       for (; c < g.in_channels; c++, from += planes.channel) sums.template add<1>(value);
     });
     return sums;
   }
 };
 
-// For kernels larger than 1: mean and centred sum of squares of every pixel over a group's channels,
-// as planes (origin, mean, squares) for each sample and group. A patch's own follow from those of its
-// few pixels.
+// For kernels larger than 1: mean and centred sum of squares of every pixel over a group's
+// channels, as planes (origin, mean, squares) for each sample and group. A patch's own follow from
+// those of its few pixels.
 template <class T>
 Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Planes<T>& planes,
                         void* (*allocate)(void*, size_t), void* context,
@@ -356,7 +360,9 @@ Planes<T> pixel_moments(const nc::Geometry& g, const Layout& layout, const Plane
     for (int64_t b = 0; b < blocks; b++) {
       const T* from = planes.data + n * planes.sample + first * planes.channel + b * block;
       Moments<T, 4> moments;
-      auto value = [&](int64_t k, int64_t v) { return load(from + k * planes.channel + v * width<T>); };
+      auto value = [&](int64_t k, int64_t v) {
+        return load(from + k * planes.channel + v * width<T>);
+      };
       int64_t c = 0;
       for (; c + 8 <= g.in_channels; c += 8, from += 8 * planes.channel)
         moments.template add<8>(value);

@@ -105,7 +105,8 @@ Tensor arranged(const Tensor& x) { return x.contiguous(x.suggest_memory_format()
 template <class T>
 nc::Image<T> image(const Tensor& x) {
   auto* data = static_cast<T*>(x.data_ptr());
-  int64_t channels = x.size(1), pixels = channels ? x.numel() / std::max<int64_t>(x.size(0), 1) / channels : 0;
+  int64_t channels = x.size(1),
+          pixels = channels ? x.numel() / std::max<int64_t>(x.size(0), 1) / channels : 0;
   if (x.is_contiguous()) return {data, channels * pixels, pixels, 1};
   return {data, channels * pixels, 1, channels};
 }
@@ -116,10 +117,11 @@ const T* pointer(const OptionalTensor& x) {
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& weight,
-                                           const OptionalTensor& bias, const OptionalTensor& gain,
-                                           IntArrayRef stride, IntArrayRef pads, IntArrayRef size,
-                                           IntArrayRef dilation, int64_t groups, double eps,
-                                           bool center, bool scale) {
+                                                   const OptionalTensor& bias,
+                                                   const OptionalTensor& gain, IntArrayRef stride,
+                                                   IntArrayRef pads, IntArrayRef size,
+                                                   IntArrayRef dilation, int64_t groups, double eps,
+                                                   bool center, bool scale) {
   Tensor x = arranged(input), w = weight.contiguous();
   OptionalTensor a = gain, b = bias;
   if (a) a = a->contiguous();
@@ -135,9 +137,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Te
   auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     nc::Forward<T> args{make_geometry(x, w, stride, pads, size, dilation, groups),
-                        image<const T>(x), w.const_data_ptr<T>(), pointer<T>(a), pointer<T>(b),
-                        image<T>(out), mean.mutable_data_ptr<T>(), rest.mutable_data_ptr<T>(),
-                        rstd.mutable_data_ptr<T>(), eps, center, scale, Scratch::allocate, &scratch};
+                        image<const T>(x),
+                        w.const_data_ptr<T>(),
+                        pointer<T>(a),
+                        pointer<T>(b),
+                        image<T>(out),
+                        mean.mutable_data_ptr<T>(),
+                        rest.mutable_data_ptr<T>(),
+                        rstd.mutable_data_ptr<T>(),
+                        eps,
+                        center,
+                        scale,
+                        Scratch::allocate,
+                        &scratch};
     kernel(args, parallel());
   };
   if (x.scalar_type() == at::kDouble)
@@ -150,17 +162,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Te
 // Gradients of input, weight, bias and gain; of size 0 where not wanted.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& grad, const Tensor& input, const Tensor& weight, const OptionalTensor& gain,
-    const Tensor& mean, const Tensor& rest, const Tensor& rstd, IntArrayRef stride, IntArrayRef pads,
-    IntArrayRef dilation, int64_t groups, bool center, bool scale, bool need_input,
-    bool need_weight, bool need_bias, bool need_gain) {
+    const Tensor& mean, const Tensor& rest, const Tensor& rstd, IntArrayRef stride,
+    IntArrayRef pads, IntArrayRef dilation, int64_t groups, bool center, bool scale,
+    bool need_input, bool need_weight, bool need_bias, bool need_gain) {
   Tensor x = arranged(input), w = weight.contiguous();
   Tensor g = grad.contiguous(x.suggest_memory_format());
   OptionalTensor a = gain;
   if (a) a = a->contiguous();
   bool sums_weight = need_weight || need_gain;
   auto vector = [&](bool need) { return at::empty({need ? w.size(0) : 0}, w.options()); };
-  Tensor grad_input = need_input ? at::empty(x.sizes(), x.options(), x.suggest_memory_format())
-                                 : vector(false);
+  Tensor grad_input =
+      need_input ? at::empty(x.sizes(), x.options(), x.suggest_memory_format()) : vector(false);
   Tensor grad_weight = sums_weight ? at::empty(w.sizes(), w.options()) : vector(false);
   Tensor grad_bias = vector(need_bias), grad_gain = vector(need_gain);
   auto results = [&] {
@@ -178,12 +190,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
       return need ? t.mutable_data_ptr<T>() : nullptr;
     };
     nc::Backward<T> args{make_geometry(x, w, stride, pads, g.sizes().slice(2), dilation, groups),
-                         image<const T>(x), image<const T>(g), w.const_data_ptr<T>(),
-                         pointer<T>(a), mean.const_data_ptr<T>(), rest.const_data_ptr<T>(),
+                         image<const T>(x),
+                         image<const T>(g),
+                         w.const_data_ptr<T>(),
+                         pointer<T>(a),
+                         mean.const_data_ptr<T>(),
+                         rest.const_data_ptr<T>(),
                          rstd.const_data_ptr<T>(),
                          need_input ? image<T>(grad_input) : nc::Image<T>{nullptr, 0, 0, 0},
-                         at_or_null(grad_weight, sums_weight), at_or_null(grad_gain, need_gain),
-                         at_or_null(grad_bias, need_bias), center, scale, Scratch::allocate,
+                         at_or_null(grad_weight, sums_weight),
+                         at_or_null(grad_gain, need_gain),
+                         at_or_null(grad_bias, need_bias),
+                         center,
+                         scale,
+                         Scratch::allocate,
                          &scratch};
     kernel(args, parallel());
   };
@@ -201,7 +221,8 @@ TORCH_LIBRARY(nc_plugins, m) {
       "(Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "nc_conv_backward(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor mean, "
-      "Tensor rest, Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool center, bool scale, "
+      "Tensor rest, Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool "
+      "center, bool scale, "
       "bool need_input, bool need_weight, bool need_bias, bool need_gain) -> "
       "(Tensor, Tensor, Tensor, Tensor)");
 }

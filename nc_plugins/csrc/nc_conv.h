@@ -25,9 +25,9 @@ struct Geometry {
   int64_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];
 
   int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
-  int64_t patch() const { return in_channels * taps(); }             // I of the definition
+  int64_t patch() const { return in_channels * taps(); }  // I of the definition
   int64_t in_size() const { return in[0] * in[1] * in[2]; }
-  int64_t out_size() const { return out[0] * out[1] * out[2]; }      // L, positions of a sample
+  int64_t out_size() const { return out[0] * out[1] * out[2]; }  // L, positions of a sample
   int64_t columns() const { return batch * out_size(); }
 };
 
@@ -56,8 +56,8 @@ struct Backward {
   Geometry geometry;
   Image<const T> input, grad;
   const T *weight, *gain, *mean, *rest, *rstd;
-  Image<T> grad_input;                           // data null: not wanted
-  T *grad_weight, *grad_gain, *grad_bias;        // null: not wanted
+  Image<T> grad_input;                     // data null: not wanted
+  T *grad_weight, *grad_gain, *grad_bias;  // null: not wanted
   bool center, scale;
   void* (*allocate)(void* context, size_t bytes);
   void* context;

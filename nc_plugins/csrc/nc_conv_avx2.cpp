@@ -20,5 +20,5 @@ namespace {
 }  // namespace
 
 const nc::Kernels nc::avx2 = {"avx2", forward<float>, forward<double>, backward<float>,
-                             backward<double>};
+                              backward<double>};
 #endif

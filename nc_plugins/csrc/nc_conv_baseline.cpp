@@ -18,4 +18,4 @@ namespace {
 }  // namespace
 
 const nc::Kernels nc::baseline = {"baseline", forward<float>, forward<double>, backward<float>,
-                             backward<double>};
+                                  backward<double>};

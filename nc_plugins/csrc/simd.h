@@ -1,8 +1,8 @@
 // Vectors of the instruction set at hand and the one kernel that multiplies: a tile of a matrix
 // product whose right side is a panel, `panel` columns wide and contiguous row by row.
 //
-// Included inside an anonymous namespace, once for each instruction set (NC_VECTOR_BYTES wide, tiles
-// of NC_ROWS x NC_VECTORS vectors), after a #pragma that switches the compiler to it.
+// Included inside an anonymous namespace, once for each instruction set (NC_VECTOR_BYTES wide,
+// tiles of NC_ROWS x NC_VECTORS vectors), after a #pragma that switches the compiler to it.
 
 #define NC_INLINE inline __attribute__((always_inline))
 
@@ -121,10 +121,13 @@ NC_INLINE void tile_of_rows(Left<T> a, int64_t steps, int64_t blocks, int64_t ju
                             T* c, int64_t vectors, bool accumulate) {
   switch (vectors) {
 #if NC_VECTORS > 2
-    case 3: return tile<T, M, 3, PACKED>(a, steps, blocks, jump, b, c, accumulate);
+    case 3:
+      return tile<T, M, 3, PACKED>(a, steps, blocks, jump, b, c, accumulate);
 #endif
-    case 2: return tile<T, M, 2, PACKED>(a, steps, blocks, jump, b, c, accumulate);
-    default: return tile<T, M, 1, PACKED>(a, steps, blocks, jump, b, c, accumulate);
+    case 2:
+      return tile<T, M, 2, PACKED>(a, steps, blocks, jump, b, c, accumulate);
+    default:
+      return tile<T, M, 1, PACKED>(a, steps, blocks, jump, b, c, accumulate);
   }
 }
 
@@ -139,15 +142,15 @@ void multiply(int64_t rows, Left<T> a, int64_t steps, int64_t blocks, int64_t ju
   if (rows) tile_of_rows<T, 1, PACKED>(a, steps, blocks, jump, b, c, vectors, accumulate);
 }
 
-// to[j][i] = from[i][j] for a square of `width` rows; both have rows `panel` apart.
+// to[j][i] = from[i][j] for a square of `width` rows, which lie so far apart.
 template <class T>
-NC_INLINE void transpose_square(const T* from, T* to) {
+NC_INLINE void transpose_square(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   constexpr int n = width<T>;
   using Lane = typename Vectors<T>::lane;
   typedef typename Vectors<T>::mask Index;
   Vector<T> row[n], next[n];
 #pragma GCC unroll 16
-  for (int i = 0; i < n; i++) row[i] = load(from + i * panel<T>);
+  for (int i = 0; i < n; i++) row[i] = load(from + i * from_stride);
   Index low, high;  // interleave two rows: the perfect shuffle, log2(n) times, transposes
 #pragma GCC unroll 16
   for (int i = 0; i < n; i++) {
@@ -165,5 +168,24 @@ NC_INLINE void transpose_square(const T* from, T* to) {
     for (int i = 0; i < n; i++) row[i] = next[i];
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < n; i++) store(to + i * panel<T>, row[i]);
+  for (int i = 0; i < n; i++) store(to + i * to_stride, row[i]);
+}
+
+// The same for any number of rows and columns. In channels_last this is how pixels become planes,
+// and planes pixels.
+template <class T>
+void transpose(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to,
+               int64_t to_stride) {
+  constexpr int64_t n = width<T>;
+  for (int64_t i = 0; i < rows; i += n)
+    for (int64_t j = 0; j < columns; j += n) {
+      const T* square = from + i * from_stride + j;
+      T* target = to + j * to_stride + i;
+      if (i + n <= rows && j + n <= columns)
+        transpose_square(square, from_stride, target, to_stride);
+      else
+        for (int64_t b = 0; b < least(n, columns - j); b++)
+          for (int64_t a = 0; a < least(n, rows - i); a++)
+            target[b * to_stride + a] = square[a * from_stride + b];
+    }
 }
