@@ -93,23 +93,27 @@ struct ForwardPass {
               sums + (p - begin) * height);
   }
 
-  // Gain, bias, and out of the cache.
+  // Out of the cache, with gain and bias.
   void write(const Columns<T>& columns, int64_t o, int64_t rows, T* sums) const {
     const auto& out = args.output;
-    for (int64_t m = 0; m < rows; m++) {
+    auto affine = [&](int64_t m, const T* from, int64_t count, T* to) {
       T gain = args.gain ? args.gain[o + m] : 1, bias = args.bias ? args.bias[o + m] : 0;
-      for (int64_t i = 0; i < panel<T>; i++)
-        sums[m * panel<T> + i] = sums[m * panel<T> + i] * gain + bias;
-    }
+      int64_t i = 0;
+      for (; i + width<T> <= count; i += width<T>)
+        store(to + i, load(from + i) * gain + broadcast(bias));
+      for (; i < count; i++) to[i] = from[i] * gain + bias;
+    };
+    bool planes = out.pixel == 1;
+    if (!planes)
+      for (int64_t m = 0; m < rows; m++)
+        affine(m, sums + m * panel<T>, panel<T>, sums + m * panel<T>);
     for (int64_t p = 0; p < columns.pieces; p++) {
       const auto& piece = columns.piece[p];
       T* to = out.data + piece.sample * out.sample + o * out.channel + piece.position * out.pixel;
       const T* from = sums + piece.at;
-      if (out.pixel != 1)
-        transpose(from, panel<T>, rows, piece.length, to, out.pixel);
-      else
-        for (int64_t m = 0; m < rows; m++)
-          memcpy(to + m * out.channel, from + m * panel<T>, piece.length * sizeof(T));
+      if (!planes) transpose(from, panel<T>, rows, piece.length, to, out.pixel);
+      for (int64_t m = 0; planes && m < rows; m++)
+        affine(m, from + m * panel<T>, piece.length, to + m * out.channel);
     }
   }
 
