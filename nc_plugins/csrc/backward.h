@@ -387,9 +387,14 @@ struct BackwardPass {
       if (out.channel == 1)
         return transpose(planes + from, layout.size, channels, count, image + to * out.pixel,
                          step * out.pixel);
-      for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < count; i++)
-          image[c * out.channel + to + i * step] = planes[c * layout.size + from + i];
+      for (int64_t c = 0; c < channels; c++) {
+        T* target = image + c * out.channel + to;
+        const T* source = planes + c * layout.size + from;
+        if (step == 1)
+          memcpy(target, source, count * sizeof(T));
+        else
+          for (int64_t i = 0; i < count; i++) target[i * step] = source[i];
+      }
     });
   }
 
@@ -437,14 +442,16 @@ struct BackwardPass {
     const T* values = x.data + n * x.sample + channel * x.channel;
     T* image = out.data + n * out.sample + channel * out.channel;
     layout.each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
-      for (int64_t i = 0; i < count; i++) {
-        int64_t q = from + i, at = to + i * step;
-        if (out.channel != 1)
-          image[at] -= offset[q] + (values[at] - level[q]) * slope[q];
-        else
-          for (int64_t c = 0; c < channels; c++)
-            image[at * out.pixel + c] -=
-                offset[q] + (values[at * x.pixel + c] - level[q]) * slope[q];
+      if (out.channel != 1 && step == 1) {
+        for (int64_t i = 0, q = from; i < count; i++, q++)
+          image[to + i] -= offset[q] + (values[to + i] - level[q]) * slope[q];
+        return;
+      }
+      for (int64_t i = 0, q = from; i < count; i++, q++) {
+        T* target = image + (to + i * step) * out.pixel;
+        const T* source = values + (to + i * step) * x.pixel;
+        for (int64_t c = 0; c < channels; c++)
+          target[c] -= offset[q] + (source[c] - level[q]) * slope[q];
       }
     });
   }
