@@ -100,8 +100,10 @@ struct BackwardPass {
     T* parts = shares > 1 ? allocate(shares * all) : args.grad_weight;
     T* gains = args.grad_gain ? allocate(shares * strips * g.groups * O) : nullptr;
     parallel(tasks * shares * heights, [&](int64_t task) {
-      int64_t low = task % heights * height, high = least(O, low + height);
-      int64_t share = task / heights % shares, rest = task / heights / shares;
+      // Tasks that follow each other, and so fall to one thread, share panels: those that the same
+      // thread has just scaled. A core far from it would fetch each line of them from its cache.
+      int64_t share = task / (heights * tasks), low = task / tasks % heights * height;
+      int64_t high = least(O, low + height), rest = task % tasks;
       int64_t group = rest / ceil_div(strips, wide), at = rest % ceil_div(strips, wide) * wide;
       int64_t begin = panels * share / shares, end = panels * (share + 1) / shares;
       T* to = parts + share * all + group * O * I;
@@ -293,7 +295,8 @@ struct BackwardPass {
     T* sum = allocate(chunks * all);
     T* dot = allocate(chunks * all);
     parallel(g.groups * chunks * sets, [&](int64_t task) {
-      int64_t set = task % sets, chunk = task / sets % chunks, group = task / sets / chunks;
+      int64_t chunk = task % chunks, group = task / chunks % g.groups;
+      int64_t set = task / chunks / g.groups;  // outside: near the thread that has scaled its panels
       int64_t first = chunk * few, last = least(C, first + few), samples = g.batch / sets;
       scatter_channels(group, first, last, set * samples, (set + 1) * samples, sum + chunk * all,
                        dot + chunk * all);
