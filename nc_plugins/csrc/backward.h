@@ -296,7 +296,8 @@ struct BackwardPass {
     T* dot = allocate(chunks * all);
     parallel(g.groups * chunks * sets, [&](int64_t task) {
       // Samples outside, as panels lie: a thread finds what it has scaled.
-      int64_t chunk = task % chunks, group = task / chunks % g.groups, set = task / chunks / g.groups;
+      int64_t chunk = task % chunks, group = task / chunks % g.groups,
+              set = task / chunks / g.groups;
       int64_t first = chunk * few, last = least(C, first + few), samples = g.batch / sets;
       scatter_channels(group, first, last, set * samples, (set + 1) * samples, sum + chunk * all,
                        dot + chunk * all);
