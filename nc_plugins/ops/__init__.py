@@ -1,5 +1,6 @@
-"""Normalized convolution on tensors. Knows torch alone."""
+"""Normalized convolution on tensors. Imports nothing but torch."""
 
-from .nc_conv import available_backends, nc_conv1d, nc_conv2d, nc_conv3d, nc_conv_transpose2d
+from .dispatch import available_backends
+from .nc_conv import nc_conv1d, nc_conv2d, nc_conv3d, nc_conv_transpose2d
 
 __all__ = ['available_backends', 'nc_conv1d', 'nc_conv2d', 'nc_conv3d', 'nc_conv_transpose2d']

@@ -1,8 +1,8 @@
-"""Normalized convolution in C++ on CPU tensors: the definition itself, a few columns at a time.
+"""Normalized convolution in C++ on CPU tensors: the definition, a panel of columns at a time.
 
-nc_plugins/csrc builds the im2col matrix in pieces that stay in the cache, standardises them there
-and multiplies them by the weight as it is. So there is no centred weight, no pass over the output,
-and kept for backward are the input, the weight and three single-channel maps, not the output.
+nc_plugins/csrc builds the im2col matrix in panels that fit the cache, standardises them there and
+multiplies them by the weight. So there is no centred weight and no extra pass over the output.
+Saved for backward are the input, the weight and three single-channel maps, but not the output.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
-from . import aten
+from .backend import Folded, Needs, Plan
 from .geometry import Geometry
-from .statistics import cast, upcast
+from .precision import cast, upcast
 
 try:
     from . import _C
-except ImportError as error:  # not built, or against another torch
+except ImportError as error:  # not built, or built against another torch
     _C, _reason = None, f'its C++ extension does not load ({error})'
 else:
     _reason = None
@@ -29,116 +29,94 @@ else:
 
 
 def missing() -> str | None:
-    """Why this machine cannot run it."""
+    """See :class:`~.backend.Backend`."""
     return _reason
 
 
 def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> str | None:
-    """Why these tensors cannot go through it."""
-    if input.device.type != 'cpu' or weight.device.type != 'cpu':
+    """See :class:`~.backend.Backend`."""
+    if input.device.type != 'cpu':
         return f'input is on {input.device}'
     if geometry.transposed:
         return 'it has no transposed convolution'
-    if torch.jit.is_tracing():
-        return 'a trace is to hold stock operators'
     return None
 
 
-def nc_conv(
+def forward(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     gain: Tensor | None,
-    geometry: Geometry,
-    eps: float,
-    center: bool,
-    scale: bool,
-) -> Tensor:
-    """For a checked geometry. [N, C, *S] -> [N, O, *L]. Computes in float32 (float64 for it)."""
-    tensors = (input, weight, bias, gain)
-    options = (geometry, eps, center, scale, aten.output_dtype(input))
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _NCConv.apply(*tensors, *options)
-    return _forward(*tensors, *options)[0]
-
-
-class _NCConv(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, input, weight, bias, gain, *options):
-        out, *statistics = _forward(input, weight, bias, gain, *options)
-        ctx.save_for_backward(input, weight, gain, *statistics)
-        ctx.options = options
-        ctx.bias_dtype = None if bias is None else bias.dtype
-        return out
-
-    @staticmethod
-    def backward(ctx, grad):
-        input, weight, gain, *statistics = ctx.saved_tensors
-        geometry, _, center, scale, _ = ctx.options
-        need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
-        if torch.is_grad_enabled():  # create_graph: let autograd differentiate stock operators
-            needs = (need_input, need_weight, need_gain)
-            rest = [axis for axis in range(grad.dim()) if axis != 1]
-            grad_bias = grad.sum(rest, dtype=ctx.bias_dtype) if need_bias else None
-            tensors = (input, weight, gain)
-            with aten.without_autocast('cpu'):
-                grads = aten.differentiable_backward(grad, tensors, needs, ctx.options)
-            return *grads[:2], grad_bias, grads[2], *(None for _ in ctx.options)
-        grads = torch.ops.nc_plugins.nc_conv_backward(
-            upcast(grad), upcast(input), upcast(weight), None if gain is None else upcast(gain),
-            *statistics, geometry.stride, [left for left, _ in geometry.pads], geometry.dilation,
-            geometry.groups, center, scale, need_input, need_weight, need_bias, need_gain,
-        )  # fmt: skip
-        dtypes = (input.dtype, weight.dtype, ctx.bias_dtype, gain.dtype if need_gain else None)
-        grads = (
-            cast(grad, dtype) if need else None
-            for grad, dtype, need in zip(grads, dtypes, ctx.needs_input_grad, strict=False)
-        )
-        return *grads, *(None for _ in ctx.options)
-
-
-def _forward(input, weight, bias, gain, geometry, eps, center, scale, dtype):
-    size = geometry.output_size(input.shape[2:])
-    out, *statistics = torch.ops.nc_plugins.nc_conv_forward(
+    plan: Plan,
+    save: bool,
+    folded: Folded | None = None,
+) -> tuple[Tensor, ...]:
+    """See :class:`~.backend.Backend`. Saves mean, its rounding error, and rstd, [N, G, *L] each."""
+    geometry = plan.geometry
+    out, *maps = torch.ops.nc_plugins.nc_conv_forward(
         upcast(input), upcast(weight), None if bias is None else upcast(bias),
-        None if gain is None else upcast(gain), geometry.stride,
-        [left for left, _ in geometry.pads], size, geometry.dilation, geometry.groups, eps, center,
-        scale,
+        None if gain is None else upcast(gain), geometry.stride, _pads(geometry),
+        geometry.dilation, geometry.groups, plan.eps, plan.center, plan.scale,
     )  # fmt: skip
-    return cast(out, dtype), *statistics
+    return cast(out, plan.dtype), *maps
 
 
-def _arranged_as(input: Tensor, shape) -> Tensor:
-    """What the C++ returns: contiguous, or channels_last where the input is."""
+def backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    gain: Tensor | None,
+    saved: tuple[Tensor, ...],
+    needs: Needs,
+    plan: Plan,
+) -> tuple[Tensor, ...]:
+    """See :class:`~.backend.Backend`."""
+    geometry = plan.geometry
+    return torch.ops.nc_plugins.nc_conv_backward(
+        upcast(grad), upcast(input), upcast(weight), None if gain is None else upcast(gain),
+        *saved, geometry.stride, _pads(geometry), geometry.dilation, geometry.groups,
+        plan.center, plan.scale, *needs,
+    )  # fmt: skip
+
+
+def _pads(geometry: Geometry) -> list[int]:
+    return [pad for pads in geometry.pads for pad in pads]
+
+
+def _empty(input: Tensor, shape) -> Tensor:
+    """A result of the C++: contiguous, or channels_last where the input is."""
     out = input.new_empty(shape)
     if input.dim() < 4:
         return out
     return out.to(memory_format=torch._prims_common.suggest_memory_format(input))
 
 
-if _C is not None:  # shapes alone, for torch.compile and export
+if _C is not None:  # the shapes of the results, for torch.compile and torch.export
 
     @torch.library.register_fake('nc_plugins::nc_conv_forward')
-    def _(input, weight, bias, gain, stride, pads, size, dilation, groups, eps, center, scale):
-        out = _arranged_as(input, (input.shape[0], weight.shape[0], *size))
+    def _(input, weight, bias, gain, stride, pads, dilation, groups, eps, center, scale):
+        pads = tuple(zip(pads[::2], pads[1::2], strict=True))
+        geometry = Geometry(tuple(weight.shape[2:]), tuple(stride), pads, tuple(dilation), groups)
+        size = geometry.output_size(input.shape[2:])
+        out = _empty(input, (input.shape[0], weight.shape[0], *size))
         maps = input.new_empty(input.shape[0], groups, *size)
         return out, maps, torch.empty_like(maps), torch.empty_like(maps)
 
     @torch.library.register_fake('nc_plugins::nc_conv_backward')
     def _(
-        grad, input, weight, gain, mean, rest, rstd, stride, pads, dilation, groups, center, scale,
-        need_input, need_weight, need_bias, need_gain,
+        grad, input, weight, gain, mean, mean_correction, rstd, stride, pads, dilation, groups,
+        center, scale, need_input, need_weight, need_bias, need_gain,
     ):  # fmt: skip
         vectors = [
             input.new_empty(weight.shape[0] if need else 0) for need in (need_bias, need_gain)
         ]
         return (
-            _arranged_as(input, input.shape) if need_input else input.new_empty(0),
+            _empty(input, input.shape) if need_input else input.new_empty(0),
             weight.new_empty(weight.shape) if need_weight else input.new_empty(0),
             *vectors,
         )
 
-    # What torch's FlopCounterMode counts: the convolution's own, statistics are not of that order.
+    # For torch's FlopCounterMode: the convolution's own. The statistics are of lower order.
     @register_flop_formula(torch.ops.nc_plugins.nc_conv_forward)
     def _(x_shape, w_shape, bias, gain, *args, out_shape=None, **kwargs) -> int:
         return conv_flop_count(x_shape, w_shape, out_shape[0])

@@ -1,12 +1,12 @@
 """Mean and variance of every patch from single-channel maps, and the adjoint of that gathering.
 
-A patch's statistics come from those of its pixels by the law of total variance, which subtracts no
-two large numbers:
+The statistics of a patch follow from those of its K pixels by the law of total variance, which
+subtracts no two large numbers:
 
     mean(p) = mean of m,    var(p) = mean of v + variance of m,
 
-over the K pixels of the window, m and v being each pixel's mean and variance over its channels.
-(E[x^2] - E[x]^2 in one pass would be 36 % wrong at mean/std = 1000 in float32.)
+where m and v are the mean and the variance of each pixel over its channels. The one-pass form
+E[x^2] - E[x]^2 is 36 % wrong in float32 at mean/std = 1000.
 """
 
 from __future__ import annotations
@@ -19,74 +19,79 @@ from .geometry import Geometry, group_channels
 
 
 def pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Mean over the channels of each group [N, G, 1, *S], and what is left [N, G, C/G, *S]."""
+    """Mean of each pixel over its channels [N, G, 1, *S], and ``x`` minus it [N, G, C/G, *S]."""
     x = group_channels(x, groups)
     mean = x.mean(2, keepdim=True)
     return mean, x - mean
 
 
-def patch_statistics(level: Tensor, deviation: Tensor, geometry: Geometry):
-    """Mean and biased variance of every patch, [N, G, *L] each, from :func:`pixel_statistics` of
-    the padded input; and :func:`distances`, which they need on the way (None for a 1x1 kernel).
+def patch_statistics(pixel_mean: Tensor, centered: Tensor, geometry: Geometry):
+    """Mean and biased variance of every patch [N, G, *L], and its :func:`mean_offsets`.
 
-    Transposed: over the values that reach a position; 0 and 0 where none does.
+    Takes the :func:`pixel_statistics` of the padded input. The offsets are None for a 1x1 kernel.
+    A transposed convolution takes statistics over the values that reach a position, and gives 0
+    and 0 for a position that receives none.
     """
     if geometry.taps == 1 and not geometry.transposed:
         step = (..., *(slice(None, None, step) for step in geometry.stride))
-        return level.squeeze(2)[step], deviation[step].square().mean(2), None
-    size = geometry.output_size(level.shape[3:])
-    pixels = torch.cat((level.squeeze(2), deviation.square().mean(2)), 1)
-    levels, variances = windows(pixels, geometry).split(geometry.groups, 1)  # of [N, 2G, K, L]
-    count = taps_seen(level.squeeze(2), geometry)
-    mean = (levels.sum(2, keepdim=True) / count).squeeze(2).unflatten(2, size)
-    distance = _distances(levels, mean, geometry, level.shape[3:])
-    var = (distance.square() + variances).sum(2, keepdim=True) / count
-    return mean, var.squeeze(2).unflatten(2, size), distance
+        return pixel_mean.squeeze(2)[step], centered[step].square().mean(2), None
+    size = geometry.output_size(pixel_mean.shape[3:])
+    maps = torch.cat((pixel_mean.squeeze(2), centered.square().mean(2)), 1)
+    means, variances = windows(maps, geometry).split(geometry.groups, 1)  # [N, G, K, L] each
+    count = tap_count(pixel_mean.squeeze(2), geometry)
+    mean = (means.sum(2, keepdim=True) / count).squeeze(2).unflatten(2, size)
+    offsets = _offsets(means, mean, geometry, pixel_mean.shape[3:])
+    var = (offsets.square() + variances).sum(2, keepdim=True) / count
+    return mean, var.squeeze(2).unflatten(2, size), offsets
 
 
-def distances(level: Tensor, mean: Tensor, geometry: Geometry) -> Tensor:
-    """Each pixel's mean less that of the patch which sees it, [N, G, K, L]; 0 where none is."""
-    return _distances(windows(level.squeeze(2), geometry), mean, geometry, level.shape[3:])
+def mean_offsets(pixel_mean: Tensor, patch_mean: Tensor, geometry: Geometry) -> Tensor:
+    """Mean of each pixel of a patch minus the mean of the patch, [N, G, K, L].
+
+    0 where a transposed convolution has no pixel.
+    """
+    means = windows(pixel_mean.squeeze(2), geometry)
+    return _offsets(means, patch_mean, geometry, pixel_mean.shape[3:])
 
 
-def _distances(levels: Tensor, mean: Tensor, geometry: Geometry, size) -> Tensor:
-    distance = levels - mean.flatten(2).unsqueeze(2)
-    return distance * pixels_seen(levels, size, geometry) if geometry.transposed else distance
+def _offsets(means: Tensor, patch_mean: Tensor, geometry: Geometry, size) -> Tensor:
+    offsets = means - patch_mean.flatten(2).unsqueeze(2)
+    return offsets * tap_mask(means, size, geometry) if geometry.transposed else offsets
 
 
-def pixels_seen(like: Tensor, size, geometry: Geometry) -> Tensor:
-    """1 where a tap of a transposed convolution meets an input pixel, else 0: [1, 1, K, L]."""
+def tap_mask(like: Tensor, size, geometry: Geometry) -> Tensor:
+    """1 where a tap of a transposed convolution receives an input pixel, else 0: [1, 1, K, L]."""
     return windows(like.new_ones(1, 1, *size), geometry)
 
 
 def windows(maps: Tensor, geometry: Geometry) -> Tensor:
-    """The K pixels each output position sees, [N, M, *S] -> [N, M, K, L]; zeros where it sees none.
+    """The K pixels of each patch, [N, M, *S] -> [N, M, K, L]; 0 where there is none.
 
-    im2col of a few maps, not of all channels: what the fast form pays instead.
+    This is im2col of a few single-channel maps, not of all channels.
     """
     channels, kernel, dilation = maps.shape[1], geometry.kernel, geometry.dilation
     stride = geometry.stride
     if geometry.transposed:
         size = geometry.output_size(maps.shape[2:])
-        spread = [(n - 1) * s + 1 for n, s in zip(maps.shape[2:], stride, strict=True)]
-        canvas = maps.new_zeros(*maps.shape[:2], *spread)
+        strided = [(n - 1) * s + 1 for n, s in zip(maps.shape[2:], stride, strict=True)]
+        canvas = maps.new_zeros(*maps.shape[:2], *strided)
         canvas[(..., *(slice(None, None, s) for s in stride))] = maps
-        reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        left = [r - pad for r, (pad, _) in zip(reach, geometry.pads, strict=True)]
-        right = [o + r - lft - n for o, r, lft, n in zip(size, reach, left, spread, strict=True)]
-        maps = F.pad(canvas, [left[1], right[1], left[0], right[0]])  # below 0: crops
+        extent = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        left = [e - pad for e, (pad, _) in zip(extent, geometry.pads, strict=True)]
+        right = [o + e - lft - n for o, e, lft, n in zip(size, extent, left, strided, strict=True)]
+        maps = F.pad(canvas, [left[1], right[1], left[0], right[0]])  # negative pads crop
         return F.unfold(maps, kernel, dilation).unflatten(1, (channels, geometry.taps))
     if geometry.ndim == 2:
         return F.unfold(maps, kernel, dilation, 0, stride).unflatten(1, (channels, geometry.taps))
     for axis in range(geometry.ndim):
-        span = dilation[axis] * (kernel[axis] - 1) + 1
-        maps = maps.unfold(2 + axis, span, stride[axis])[..., :: dilation[axis]]
+        extent = dilation[axis] * (kernel[axis] - 1) + 1
+        maps = maps.unfold(2 + axis, extent, stride[axis])[..., :: dilation[axis]]
     maps = maps.flatten(2 + geometry.ndim).movedim(-1, 2)  # [N, M, K, *L]
     return maps.flatten(3)
 
 
 def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
-    """Each window adds its value to the pixels it saw, [N, M, *L] -> [N, M, *size].
+    """Add the value of each patch to every pixel of the patch, [N, M, *L] -> [N, M, *size].
 
     The adjoint of ``windows(...).sum(2)``.
     """
@@ -95,8 +100,8 @@ def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
         pads = [left for left, _ in geometry.pads]
         out = F.unfold(maps, kernel, dilation, pads, stride)
         out = out.unflatten(1, (maps.shape[1], geometry.taps)).sum(2)
-        seen = geometry._replace(transposed=False).output_size(maps.shape[2:])
-        return out.unflatten(2, seen)[..., : size[0], : size[1]]
+        full = geometry._replace(transposed=False).output_size(maps.shape[2:])
+        return out.unflatten(2, full)[..., : size[0], : size[1]]
     if geometry.ndim == 2:
         columns = maps.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1).flatten(1, 2)
         return F.fold(columns, size, kernel, dilation, 0, stride)
@@ -110,30 +115,16 @@ def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
     return out.unflatten(0, maps.shape[:2]).squeeze(2)
 
 
-def taps_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
-    """Pixels that each output position sees: K, or for a transposed convolution [1, 1, 1, L]."""
+def tap_count(x: Tensor, geometry: Geometry) -> int | Tensor:
+    """Number of pixels in each patch: K, or [1, 1, 1, L] for a transposed convolution."""
     if not geometry.transposed:
         return geometry.taps
-    return pixels_seen(x, x.shape[2:], geometry).sum(2, keepdim=True).clamp(min=1)
+    return tap_mask(x, x.shape[2:], geometry).sum(2, keepdim=True).clamp(min=1)
 
 
-def values_seen(x: Tensor, geometry: Geometry) -> int | Tensor:
-    """I of the definition: values in each patch, a number or [1, 1, *L]."""
-    taps = taps_seen(x, geometry)
+def patch_size(x: Tensor, geometry: Geometry) -> int | Tensor:
+    """I of the definition, the number of values in each patch: a number or [1, 1, *L]."""
+    taps = tap_count(x, geometry)
     if isinstance(taps, Tensor):
         taps = taps.squeeze(2).unflatten(2, geometry.output_size(x.shape[2:]))
     return x.shape[1] // geometry.groups * taps
-
-
-def upcast(x: Tensor) -> Tensor:
-    """Statistics are taken in float32, in float64 for float64."""
-    return x if x.dtype == torch.float64 else cast(x, torch.float32)
-
-
-def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """``x.to(dtype)`` that is no operation where there is nothing to do.
-
-    Dynamo would record one whose result is its input, and an autograd.Function that returns the
-    same tensor under two names loses its gradient there (torch 2.11).
-    """
-    return x if x.dtype == dtype else x.to(dtype)

@@ -28,7 +28,9 @@ import torch
 from torch import Tensor
 
 from . import aten
-from .geometry import Geometry, autocasts
+from .backend import Folded, Needs, Plan
+from .geometry import Geometry
+from .precision import without_autocast
 
 _INSTALLED = find_spec('triton') is not None
 INTERPRETED = _INSTALLED and os.environ.get('TRITON_INTERPRET') == '1'
@@ -66,78 +68,45 @@ def refuses(input: Tensor, weight: Tensor, geometry: Geometry) -> str | None:
     return None
 
 
-def nc_conv(
+def forward(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     gain: Tensor | None,
-    geometry: Geometry,
-    eps: float,
-    center: bool,
-    scale: bool,
-    folded: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
-    """The fused form for a checked geometry that :func:`refuses` let pass. [N, C, H, W].
+    plan: Plan,
+    save: bool,
+    folded: Folded | None = None,
+) -> tuple[Tensor, ...]:
+    """See :class:`~.backend.Backend`. Saves the same tensors as aten.py.
 
-    ``folded``: of this weight and gain; used where no gradient is recorded.
+    Folding is one small kernel here, so ``folded`` is not used.
     """
-    if not (center and scale):
-        return aten.nc_conv(input, weight, bias, gain, geometry, eps, center, scale)
-    dtype = input.dtype
-    if autocasts(input.device.type):
-        dtype = torch.get_autocast_dtype(input.device.type)
-    tensors = (input, weight, bias, gain)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _NCConv.apply(*tensors, geometry, eps, dtype)
-    return _forward(*tensors, _steps(geometry), eps, dtype, False, *(folded or (None, None)))[0]
+    if not (plan.center and plan.scale):
+        return aten.forward(input, weight, bias, gain, plan, save, folded)
+    keep = save and bias is not None
+    out, y, mean, rstd = _forward(
+        input, weight, bias, gain, _steps(plan.geometry), plan.eps, plan.dtype, keep
+    )
+    return out, y if keep else out, mean, rstd
 
 
-def fold(
-    weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor] | None:
-    """What :func:`nc_conv` makes of weight and gain in every call, for those who would keep it."""
-    from . import triton_passes as passes
-
-    if not center or weight.numel() == 0:
-        return None
-    with torch.cuda.device_of(weight):
-        return passes.folded_kernel(passes.dense(weight), gain, geometry, dtype)
-
-
-class _NCConv(torch.autograd.Function):
-    """Kept for backward: input, weight, gain, output before the bias, and two maps of a channel."""
-
-    @staticmethod
-    def forward(ctx, input, weight, bias, gain, geometry, eps, dtype):
-        keep = bias is not None
-        out, y, mean, rstd = _forward(
-            input, weight, bias, gain, _steps(geometry), eps, dtype, keep, None, None
-        )
-        ctx.save_for_backward(input, weight, gain, y if keep else out, mean, rstd)
-        ctx.options = (geometry, eps, dtype)
-        ctx.bias_dtype = bias.dtype if keep else None
-        return out
-
-    @staticmethod
-    def backward(ctx, grad):
-        input, weight, gain, *kept = ctx.saved_tensors
-        need_input, need_weight, need_bias, need_gain = ctx.needs_input_grad[:4]
-        needs = (need_input, need_weight, need_gain)
-        geometry, eps, dtype = ctx.options
-        if torch.is_grad_enabled():  # create_graph: differentiate the stock operators
-            options = (geometry, eps, True, True, dtype)
-            with aten.without_autocast(grad.device.type):
-                grads = aten.differentiable_backward(grad, (input, weight, gain), needs, options)
-                grad_bias = grad.sum((0, 2, 3))
-        else:
-            *grads, grad_bias = _backward(
-                grad, input, weight, gain, *kept, _steps(geometry), dtype, need_input,
-                need_weight or need_gain,
-            )  # fmt: skip
-        grads = (part if need else None for part, need in zip(grads, needs, strict=True))
-        grad_input, grad_weight, grad_gain = grads
-        grad_bias = grad_bias.to(ctx.bias_dtype) if need_bias else None
-        return grad_input, grad_weight, grad_bias, grad_gain, None, None, None
+def backward(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    gain: Tensor | None,
+    saved: tuple[Tensor, ...],
+    needs: Needs,
+    plan: Plan,
+) -> tuple[Tensor | None, ...]:
+    """See :class:`~.backend.Backend`."""
+    if not (plan.center and plan.scale):
+        return aten.backward(grad, input, weight, gain, saved, needs, plan)
+    grad_input, grad_weight, grad_gain, grad_bias = _backward(
+        grad, input, weight, gain, *saved, _steps(plan.geometry), plan.dtype, needs.input,
+        needs.weight or needs.gain,
+    )  # fmt: skip
+    return grad_input, grad_weight, grad_bias, grad_gain
 
 
 def _steps(geometry: Geometry) -> list[int]:
@@ -156,7 +125,7 @@ def _geometry(weight: Tensor, steps: Sequence[int]) -> Geometry:
 # CUDA graph records what they launch. Triton itself is imported when one of them first runs.
 
 
-def _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep, *folded):
+def _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep):
     from . import triton_passes as passes
 
     out = passes.empty_output(input, weight, _geometry(weight, steps), dtype)
@@ -164,16 +133,15 @@ def _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep, *folded):
     return out, y, passes.empty_map(out, steps[8]), passes.empty_map(out, steps[8])
 
 
-def _run_forward(input, weight, bias, gain, steps, eps, dtype, keep, kernel, sums):
+def _run_forward(input, weight, bias, gain, steps, eps, dtype, keep):
     from . import triton_passes as passes
 
     if input.numel() == 0 or weight.numel() == 0:
         return _empty_forward(input, weight, bias, gain, steps, eps, dtype, keep)
     geometry, format = _geometry(weight, steps), passes.memory_format(input, weight)
     x = passes.dense(input)
-    with aten.without_autocast(x.device.type), torch.cuda.device_of(x):
-        if kernel is None:
-            kernel, sums = passes.folded_kernel(passes.dense(weight), gain, geometry, dtype, format)
+    with without_autocast(x.device.type), torch.cuda.device_of(x):
+        kernel, sums = passes.folded_kernel(passes.dense(weight), gain, geometry, dtype, format)
         if passes.is_pointwise(geometry):
             y = passes.empty_output(input, weight, geometry, dtype)
             out, mean, rstd = passes.pointwise(x, kernel, sums, bias, y, geometry, eps, keep)
@@ -208,7 +176,7 @@ def _run_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs
     if not (need_input or need_kernel):
         return grad_input, grad_weight, grad_gain, grad.sum((0, 2, 3), dtype=torch.float32)
     x, weight = passes.dense(input), passes.dense(weight)
-    with aten.without_autocast(x.device.type), torch.cuda.device_of(x):
+    with without_autocast(x.device.type), torch.cuda.device_of(x):
         deviation, level, _ = passes.pixel_statistics(x, geometry.groups, dtype)
         kernel, _ = passes.kernel(weight, gain, dtype, passes.memory_format(x, weight))
         grad_z, slope, sums = passes.scale_backward(grad, y, level, mean, rstd, geometry, weight)
@@ -225,8 +193,7 @@ def _run_backward(grad, input, weight, gain, y, mean, rstd, steps, dtype, *needs
 _forward = torch.library.custom_op(
     'nc_plugins::triton_forward', _run_forward, mutates_args=(),
     schema='(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] steps, float eps, '
-    'ScalarType dtype, bool keep, Tensor? kernel, Tensor? sums) '
-    '-> (Tensor, Tensor, Tensor, Tensor)',
+    'ScalarType dtype, bool keep) -> (Tensor, Tensor, Tensor, Tensor)',
 )  # fmt: skip
 _forward.register_fake(_empty_forward)
 _backward = torch.library.custom_op(
