@@ -86,8 +86,8 @@ class _NCConv(torch.autograd.Function):
             return *grads[:2], grad_bias, grads[2], *(None for _ in ctx.options)
         grads = torch.ops.nc_plugins.nc_conv_backward(
             upcast(grad), upcast(input), upcast(weight), None if gain is None else upcast(gain),
-            *statistics, geometry.stride, [left for left, _ in geometry.pads], geometry.dilation,
-            geometry.groups, center, scale, need_input, need_weight, need_bias, need_gain,
+            *statistics, geometry.stride, _flat(geometry.pads), geometry.dilation, geometry.groups,
+            center, scale, need_input, need_weight, need_bias, need_gain,
         )  # fmt: skip
         dtypes = (input.dtype, weight.dtype, ctx.bias_dtype, gain.dtype if need_gain else None)
         grads = (
@@ -98,14 +98,17 @@ class _NCConv(torch.autograd.Function):
 
 
 def _forward(input, weight, bias, gain, geometry, eps, center, scale, dtype):
-    size = geometry.output_size(input.shape[2:])
     out, *statistics = torch.ops.nc_plugins.nc_conv_forward(
         upcast(input), upcast(weight), None if bias is None else upcast(bias),
-        None if gain is None else upcast(gain), geometry.stride,
-        [left for left, _ in geometry.pads], size, geometry.dilation, geometry.groups, eps, center,
-        scale,
+        None if gain is None else upcast(gain), geometry.stride, _flat(geometry.pads),
+        geometry.dilation, geometry.groups, eps, center, scale,
     )  # fmt: skip
     return cast(out, dtype), *statistics
+
+
+def _flat(pads) -> list[int]:
+    """[left0, right0, left1, right1, ...], as the C++ takes them."""
+    return [zeros for pair in pads for zeros in pair]
 
 
 def _arranged_as(input: Tensor, shape) -> Tensor:
@@ -119,15 +122,22 @@ def _arranged_as(input: Tensor, shape) -> Tensor:
 if _C is not None:  # shapes alone, for torch.compile and export
 
     @torch.library.register_fake('nc_plugins::nc_conv_forward')
-    def _(input, weight, bias, gain, stride, pads, size, dilation, groups, eps, center, scale):
+    def _(input, weight, bias, gain, stride, pads, dilation, groups, eps, center, scale):
+        size = [
+            (n + left + right - d * (k - 1) - 1) // s + 1
+            for n, left, right, d, k, s in zip(
+                input.shape[2:], pads[::2], pads[1::2], dilation, weight.shape[2:], stride,
+                strict=True,
+            )
+        ]  # fmt: skip
         out = _arranged_as(input, (input.shape[0], weight.shape[0], *size))
         maps = input.new_empty(input.shape[0], groups, *size)
         return out, maps, torch.empty_like(maps), torch.empty_like(maps)
 
     @torch.library.register_fake('nc_plugins::nc_conv_backward')
     def _(
-        grad, input, weight, gain, mean, rest, rstd, stride, pads, dilation, groups, center, scale,
-        need_input, need_weight, need_bias, need_gain,
+        grad, input, weight, gain, mean, mean_correction, rstd, stride, pads, dilation, groups,
+        center, scale, need_input, need_weight, need_bias, need_gain,
     ):  # fmt: skip
         vectors = [
             input.new_empty(weight.shape[0] if need else 0) for need in (need_bias, need_gain)
