@@ -61,7 +61,7 @@ struct Layout {
       dense &= one && g.stride[a] == 1 && g.pad[a] == 0 && g.in[a] == g.out[a];
       whole &= axis[a].spread == 1 && axis[a].size >= g.in[a] + g.pad[a];
     }
-    phases = axis[2].step;
+    phases = least(axis[2].step, axis[2].size);  // a larger stride has one output column
     columns = ceil_div(axis[2].size, phases);
     row = phases * columns;
     size = axis[0].size * axis[1].size * row;

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "arguments.h"
 #include "nc_conv.h"
 
 namespace {
@@ -72,34 +73,6 @@ class Scratch {
   std::vector<Tensor> held_;
 };
 
-nc::Geometry make_geometry(const Tensor& input, const Tensor& weight, IntArrayRef stride,
-                           IntArrayRef pads, IntArrayRef out, IntArrayRef dilation,
-                           int64_t groups) {
-  nc::Geometry g{input.size(0), groups, weight.size(1), weight.size(0) / groups};
-  size_t wanted = input.dim() - 2;
-  TORCH_CHECK(input.dim() >= 3 && input.dim() <= 5 && weight.dim() == input.dim() &&
-                  stride.size() == wanted && pads.size() == wanted && out.size() == wanted &&
-                  dilation.size() == wanted,
-              "nc_conv: ", wanted, " spatial axes of input, but not of all arguments");
-  TORCH_CHECK(input.size(1) == groups * weight.size(1) && weight.size(0) % groups == 0,
-              "nc_conv: channels do not fit");
-  TORCH_CHECK(weight.scalar_type() == input.scalar_type() &&
-                  (input.scalar_type() == at::kFloat || input.scalar_type() == at::kDouble),
-              "nc_conv: wanted input and weight in float32, or both in float64");
-  int64_t axes = input.dim() - 2, missing = 3 - axes;
-  for (int64_t a = 0; a < 3; a++) {
-    int64_t i = a - missing;  // a line is an image of height 1, an image a volume of depth 1
-    bool real = i >= 0;
-    g.in[a] = real ? input.size(2 + i) : 1;
-    g.out[a] = real ? out[i] : 1;
-    g.kernel[a] = real ? weight.size(2 + i) : 1;
-    g.stride[a] = real ? stride[i] : 1;
-    g.pad[a] = real ? pads[i] : 0;
-    g.dilation[a] = real ? dilation[i] : 1;
-  }
-  return g;
-}
-
 Tensor arranged(const Tensor& x) { return x.contiguous(x.suggest_memory_format()); }
 
 template <class T>
@@ -116,34 +89,49 @@ const T* pointer(const OptionalTensor& x) {
   return x ? x->const_data_ptr<T>() : nullptr;
 }
 
+// [N, channels, *output size].
+std::vector<int64_t> output_shape(const nc::Geometry& g, int64_t channels, int64_t axes) {
+  std::vector<int64_t> shape{g.batch, channels};
+  shape.insert(shape.end(), g.out + 3 - axes, g.out + 3);
+  return shape;
+}
+
+// Returns the output [N, O, *size] and, for backward, three maps [N, groups, *size]: mean, mean
+// correction and rstd of every patch. The arguments are those of the schema below.
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Tensor& weight,
                                                    const OptionalTensor& bias,
                                                    const OptionalTensor& gain, IntArrayRef stride,
-                                                   IntArrayRef pads, IntArrayRef size,
-                                                   IntArrayRef dilation, int64_t groups, double eps,
-                                                   bool center, bool scale) {
+                                                   IntArrayRef pads, IntArrayRef dilation,
+                                                   int64_t groups, double eps, bool center,
+                                                   bool scale) {
+  nc::Geometry geometry = nc::check_geometry(input, weight, stride, pads, dilation, groups);
+  nc::check_vector("bias", bias, weight, input);
+  nc::check_vector("gain", gain, weight, input);
+  TORCH_CHECK(eps > 0, "nc_conv: eps is ", eps, ", wanted a number above 0");
   Tensor x = arranged(input), w = weight.contiguous();
   OptionalTensor a = gain, b = bias;
   if (a) a = a->contiguous();
   if (b) b = b->contiguous();
-  std::vector<int64_t> shape{x.size(0), w.size(0)};
-  shape.insert(shape.end(), size.begin(), size.end());
-  Tensor out = at::empty(shape, x.options(), x.suggest_memory_format());
-  shape[1] = groups;
-  auto map = [&] { return at::empty(shape, x.options()); };
-  Tensor mean = map(), rest = map(), rstd = map();
-  if (out.numel() == 0) return {out, mean, rest, rstd};
+  int64_t axes = x.dim() - 2;
+  Tensor out = at::empty(output_shape(geometry, w.size(0), axes), x.options(),
+                         x.suggest_memory_format());
+  auto map = [&] { return at::empty(output_shape(geometry, groups, axes), x.options()); };
+  Tensor mean = map(), mean_correction = map(), rstd = map();
+  if (out.numel() == 0) {  // the maps are not empty if weight has no output channels
+    for (auto& t : {mean, mean_correction, rstd}) t.zero_();
+    return {out, mean, mean_correction, rstd};
+  }
   Scratch scratch;
   auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
-    nc::Forward<T> args{make_geometry(x, w, stride, pads, size, dilation, groups),
+    nc::Forward<T> args{geometry,
                         image<const T>(x),
                         w.const_data_ptr<T>(),
                         pointer<T>(a),
                         pointer<T>(b),
                         image<T>(out),
                         mean.mutable_data_ptr<T>(),
-                        rest.mutable_data_ptr<T>(),
+                        mean_correction.mutable_data_ptr<T>(),
                         rstd.mutable_data_ptr<T>(),
                         eps,
                         center,
@@ -156,17 +144,26 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Te
     run(double{}, kernels->forward_double);
   else
     run(float{}, kernels->forward_float);
-  return {out, mean, rest, rstd};
+  return {out, mean, mean_correction, rstd};
 }
 
-// Gradients of input, weight, bias and gain; of size 0 where not wanted.
+// Returns the gradients of input, weight, bias and gain. A gradient that is not needed has size 0.
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& grad, const Tensor& input, const Tensor& weight, const OptionalTensor& gain,
-    const Tensor& mean, const Tensor& rest, const Tensor& rstd, IntArrayRef stride,
+    const Tensor& mean, const Tensor& mean_correction, const Tensor& rstd, IntArrayRef stride,
     IntArrayRef pads, IntArrayRef dilation, int64_t groups, bool center, bool scale,
     bool need_input, bool need_weight, bool need_bias, bool need_gain) {
+  nc::Geometry geometry = nc::check_geometry(input, weight, stride, pads, dilation, groups);
+  int64_t axes = input.dim() - 2;
+  nc::check_vector("gain", gain, weight, input);
+  nc::check_shape("grad", grad, output_shape(geometry, weight.size(0), axes), input);
+  std::vector<int64_t> map_shape = output_shape(geometry, groups, axes);
+  nc::check_shape("mean", mean, map_shape, input);
+  nc::check_shape("mean_correction", mean_correction, map_shape, input);
+  nc::check_shape("rstd", rstd, map_shape, input);
   Tensor x = arranged(input), w = weight.contiguous();
   Tensor g = grad.contiguous(x.suggest_memory_format());
+  Tensor m = mean.contiguous(), correction = mean_correction.contiguous(), r = rstd.contiguous();
   OptionalTensor a = gain;
   if (a) a = a->contiguous();
   bool sums_weight = need_weight || need_gain;
@@ -189,14 +186,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
     auto at_or_null = [](const Tensor& t, bool need) {
       return need ? t.mutable_data_ptr<T>() : nullptr;
     };
-    nc::Backward<T> args{make_geometry(x, w, stride, pads, g.sizes().slice(2), dilation, groups),
+    nc::Backward<T> args{geometry,
                          image<const T>(x),
                          image<const T>(g),
                          w.const_data_ptr<T>(),
                          pointer<T>(a),
-                         mean.const_data_ptr<T>(),
-                         rest.const_data_ptr<T>(),
-                         rstd.const_data_ptr<T>(),
+                         m.const_data_ptr<T>(),
+                         correction.const_data_ptr<T>(),
+                         r.const_data_ptr<T>(),
                          need_input ? image<T>(grad_input) : nc::Image<T>{nullptr, 0, 0, 0},
                          at_or_null(grad_weight, sums_weight),
                          at_or_null(grad_gain, need_gain),
@@ -217,14 +214,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(
 TORCH_LIBRARY(nc_plugins, m) {
   m.def(
       "nc_conv_forward(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] stride, "
-      "int[] pads, int[] size, int[] dilation, int groups, float eps, bool center, bool scale) -> "
+      "int[] pads, int[] dilation, int groups, float eps, bool center, bool scale) -> "
       "(Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "nc_conv_backward(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor mean, "
-      "Tensor rest, Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, bool "
-      "center, bool scale, "
-      "bool need_input, bool need_weight, bool need_bias, bool need_gain) -> "
-      "(Tensor, Tensor, Tensor, Tensor)");
+      "Tensor mean_correction, Tensor rstd, int[] stride, int[] pads, int[] dilation, int groups, "
+      "bool center, bool scale, bool need_input, bool need_weight, bool need_bias, "
+      "bool need_gain) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 TORCH_LIBRARY_IMPL(nc_plugins, CPU, m) {
