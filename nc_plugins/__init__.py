@@ -1,14 +1,14 @@
 """Normalized Convolution (arXiv 2005.05274) for torch and the OpenMMLab registries.
 
-Works with torch alone; where mmengine is installed, importing this registers the layers and hooks.
+Needs only torch. Where mmengine is installed, the import registers the layers and hooks.
 """
 
 from importlib.util import find_spec
 
-from .layers import layer_census
+from .layers import deploy, layer_census
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'layer_census']
+__all__ = ['__version__', 'deploy', 'layer_census']
 
 if find_spec('mmengine') is not None:
     from . import engine  # noqa: F401

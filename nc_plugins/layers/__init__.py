@@ -2,7 +2,9 @@
 
 from .census import layer_census
 from .conv import NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d
+from .deployed import deploy
 from .half_swap import HalfSwapError
+from .join import join_affines, split_affines
 from .norm import NCAffine, PositionalNorm
 
 __all__ = [
@@ -13,5 +15,8 @@ __all__ = [
     'NCConv3d',
     'NCConvTranspose2d',
     'PositionalNorm',
+    'deploy',
+    'join_affines',
     'layer_census',
+    'split_affines',
 ]

@@ -1,4 +1,4 @@
-"""Counts what a model is made of, so that a swap can be seen rather than believed."""
+"""Counts the convolutions and norms of a model by kind."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from .conv import _NCConv
+from .conv import Gain, NormalizedConv
+from .deployed import DeployedConv
 from .norm import NCAffine, PositionalNorm
 
 KINDS = ('NC', 'NCWS', 'conv', 'ConvWS', 'NCAffine', 'PN', 'GN', 'LN', 'IN', 'BN')
 
 
 def layer_census(model: nn.Module) -> dict[str, int]:
-    """Count the convolutions and norms of ``model`` by kind, every kind of ``KINDS`` present.
+    """Count the convolutions and norms of ``model`` by kind.
 
     'NC' and 'NCWS' are normalized convolutions without and with weight standardisation, transposed
-    ones included; 'conv' any other convolution, unless its class is one of the weight-standardised
-    ones ('ConvWS': mmcv's ConvWS and ConvAWS, timm's StdConv). A module used in several places
-    counts once.
+    ones included. 'ConvWS' are weight-standardised convolutions (mmcv's ConvWS and ConvAWS, timm's
+    StdConv), and 'conv' all others. A module that is used in several places counts once.
+
+    Returns:
+        The count for each of ``KINDS``, 0 included.
     """
     census = dict.fromkeys(KINDS, 0)
     for module in model.modules():
@@ -30,11 +33,13 @@ def layer_census(model: nn.Module) -> dict[str, int]:
 
 
 def _kind(module: nn.Module) -> str | None:
-    if isinstance(module, _NCConv):
+    if isinstance(module, NormalizedConv | DeployedConv):
         return 'NCWS' if module.weight_standardize else 'NC'
     if isinstance(module, _ConvNd):
         name = type(module).__name__
         return 'ConvWS' if name.startswith(('ConvWS', 'ConvAWS', 'StdConv')) else 'conv'
+    if isinstance(module, Gain):  # a part of its NC layer
+        return None
     for kind, classes in (
         ('NCAffine', NCAffine),  # subclasses of GroupNorm come before it
         ('PN', PositionalNorm),

@@ -1,89 +1,99 @@
-"""Catches half a swap in the first training forward, with nothing but the layers themselves.
+"""Reports an edit that was made by half, before the first training iteration.
 
-``conv_cfg=dict(type='NC'), norm_cfg=dict(type='NC')`` is the whole edit. With the second half alone
-nothing is normalised; with the first alone BatchNorm, the usual default, is left standing and the
-result depends on the batch again. Either would train without a word. So NC convolutions mark the
-tensors they return: NCAffine looks for the mark, and while the first iteration runs so does a
-forward pre-hook on every module, which speaks up for BatchNorm.
+``conv_cfg=dict(type='NC'), norm_cfg=dict(type='NC')`` is the whole edit. With norm_cfg only,
+nothing is normalised. With conv_cfg only, BatchNorm stays and the result depends on the batch
+again. Both would train without a word.
+
+The check needs the whole model, and a layer does not know the model that it is part of. So a layer
+registers a forward pre-hook for all modules when it is built. The first module that is called with
+the layer inside is the model. The hook checks the model once and removes itself.
 """
 
 from __future__ import annotations
 
-from weakref import WeakSet, ref
+from weakref import WeakSet
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-_MARK = '_nc_allow_bn'
+from .join import neighbours
+
+_waiting: WeakSet[nn.Module] = WeakSet()  # layers whose model has not been checked
+_handle = None  # of the hook, while layers wait
 
 
 class HalfSwapError(RuntimeError):
-    """Convolution and norm slot do not belong together; the message says which edit mends it."""
+    """A convolution and the norm behind it do not go together. The message names the edit."""
 
 
-def mark(layer: nn.Module, out: Tensor) -> Tensor:
-    """Mark what an NC convolution returns in training, and watch for BatchNorm the first time."""
+def check_at_first_forward(layer: nn.Module) -> None:
+    """Check the model that ``layer`` is part of when it is first called in training mode."""
+    global _handle
+    if layer._swap_checked:
+        return
+    _waiting.add(layer)
+    if _handle is None:
+        _handle = register_module_forward_pre_hook(_before_forward)
+
+
+def _before_forward(module: nn.Module, args: tuple) -> None:
     if torch.compiler.is_compiling():
-        return out
-    if layer.training:
-        _watch.passed(layer)
-        setattr(out, _MARK, layer.allow_bn)
-    else:
-        _watch.stop()
-    return out
+        return
+    layers = [layer for layer in module.modules() if layer in _waiting]
+    if any(layer.training for layer in layers):
+        check_half_swap(module)
+        for layer in layers:
+            layer._swap_checked = True
+    for layer in layers:  # in evaluation too: train() makes them wait again
+        _waiting.discard(layer)
+    if not _waiting:
+        _remove_hook()
 
 
-def require_mark(norm: nn.Module, input: Tensor) -> None:
-    """Raise unless ``input`` comes from an NC convolution."""
-    if not hasattr(input, _MARK):
-        raise HalfSwapError(
-            f'{type(norm).__name__}({norm.num_channels}) in the norm slot does not follow an NC '
-            'convolution directly, so its input may not be normalised: set '
-            "conv_cfg=dict(type='NC') beside norm_cfg=dict(type='NC'), or "
-            "norm_cfg=dict(type='NC', allow_plain=True) if that is meant"
-        )
+def _remove_hook() -> None:
+    global _handle
+    if _handle is not None:
+        _handle.remove()
+    _handle = None
 
 
-class _BatchNormWatch:
-    """A forward pre-hook on all modules, there only while some NC layer runs its first iteration.
+def check_half_swap(model: nn.Module) -> None:
+    """Check each convolution in ``model`` and the norm that its parent registers behind it.
 
-    The layer that set it up takes it down when it runs again, so later iterations pay nothing.
+    Raises:
+        HalfSwapError: NCAffine behind a convolution that is not NC, or BatchNorm behind NC. The
+            message names both modules by path and the edit that mends it.
     """
+    from .conv import NormalizedConv
+    from .norm import NCAffine
 
-    def __init__(self) -> None:
-        self.handle = None
-        self.owner = None  # weakly; its end takes the hook down too
-        self.passed_layers: WeakSet[nn.Module] = WeakSet()
-
-    def passed(self, layer: nn.Module) -> None:
-        if layer in self.passed_layers:
-            if self.owner is not None and self.owner() is layer:
-                self.stop()
-            return
-        self.passed_layers.add(layer)
-        if self.handle is None:
-            self.owner = ref(layer, lambda _: self.stop())
-            self.handle = register_module_forward_pre_hook(self._look)
-
-    def stop(self) -> None:
-        if self.handle is not None:
-            self.handle.remove()
-        self.handle = self.owner = None
-
-    def _look(self, module: nn.Module, args: tuple) -> None:
-        if not isinstance(module, _BatchNorm) or not args:
-            return
-        if getattr(args[0], _MARK, True) is False:
-            self.stop()
-            self.passed_layers.clear()  # run again, it says so again
+    for conv_path, conv, norm_path, norm, parent in neighbours(model):
+        # Not the class of ``conv`` itself: it may be wrapped, for example by torch.compile.
+        normalizes = [m for m in conv.modules() if isinstance(m, NormalizedConv)]
+        if isinstance(norm, NCAffine) and not normalizes and not norm.allow_plain:
             raise HalfSwapError(
-                f'{type(module).__name__}({module.num_features}) follows an NC convolution, so the '
-                "result depends on the batch again: set norm_cfg=dict(type='NC') beside "
-                "conv_cfg=dict(type='NC'), or conv_cfg=dict(type='NC', allow_bn=True) if that is "
-                'meant'
+                f"{norm_path} (norm_cfg type 'NC') follows {conv_path} ({type(conv).__name__}), "
+                f'which normalises nothing: {_conv_edit(conv, parent)}'
+            )
+        if isinstance(norm, _BatchNorm) and any(not m.allow_bn for m in normalizes):
+            raise HalfSwapError(
+                f"{norm_path} ({type(norm).__name__}) follows {conv_path} (conv_cfg type 'NC'), so "
+                "the result depends on the batch again: set norm_cfg=dict(type='NC') there, or "
+                f"conv_cfg=dict(type='NC', allow_bn=True) if {type(parent).__name__} is meant to "
+                'keep BatchNorm'
             )
 
 
-_watch = _BatchNormWatch()
+def _conv_edit(conv: nn.Module, parent: nn.Module) -> str:
+    keep = "norm_cfg=dict(type='NC', allow_plain=True) to train it without normalisation"
+    if isinstance(conv, nn.modules.conv._ConvNd):
+        return (
+            f"set conv_cfg=dict(type='NC') there; if it is set, {type(parent).__name__} does not "
+            f"use it: set norm_cfg=dict(type='GN', num_groups=...) there, or {keep}"
+        )
+    return (
+        f'{type(conv).__name__} has no NC form, so set '
+        f"norm_cfg=dict(type='GN', num_groups=...) there, or {keep}"
+    )

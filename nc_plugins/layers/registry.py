@@ -1,4 +1,4 @@
-"""The names that OpenMMLab configs use, in mmengine's root registry: every scope finds them."""
+"""Registers the layers under their config names in mmengine's root registry, for every scope."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import inspect
 from mmengine.registry import MODELS
 from torch import nn
 
-from .conv import NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d, _NCConv
+from .conv import NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d, NormalizedConv
 from .norm import NCAffine, PositionalNorm
 
 
 class NC:
-    """The one word for both slots; conv and norm share a registry, the arguments tell them apart.
+    """The type 'NC' of both config slots. The arguments decide which layer is built.
 
-    ``build_conv_layer`` gives input channels, output channels and a kernel size and gets an
-    :class:`NCConv2d`; ``build_norm_layer`` gives the number of channels and gets an
+    ``build_conv_layer`` passes input channels, output channels and a kernel size, and gets an
+    :class:`NCConv2d`. ``build_norm_layer`` passes the number of channels, and gets an
     :class:`NCAffine`.
 
     Raises:
-        TypeError: a key that the layer does not take, such as the ``num_groups`` that a GN config
-            leaves behind where ``_delete_=True`` was forgotten.
+        TypeError: the layer does not take a key, for example ``num_groups`` of an inherited GN
+            config that lacks ``_delete_=True``.
     """
 
     _abbr_ = NCAffine._abbr_
 
     def __new__(cls, *args, **kwargs):
         if len(args) > 1 or {'out_channels', 'kernel_size'} & kwargs.keys():
-            slot, layer, bases = 'conv_cfg', NCConv2d, (_NCConv, nn.Conv2d)
+            slot, layer, bases = 'conv_cfg', NCConv2d, (NormalizedConv, nn.Conv2d)
         else:
             slot, layer, bases = 'norm_cfg', NCAffine, (NCAffine,)
         taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}
@@ -45,7 +45,7 @@ def nc_ws(*args, **kwargs) -> NCConv2d:
 
 
 def register(registry, name: str, module) -> None:
-    """Register once; again from a second import of the same code; never over somebody else's."""
+    """Register ``module``, again after a reload, but never over another module's name."""
     known = registry.module_dict.get(name)
     origin = (module.__module__, module.__qualname__)
     if known is not None and (known.__module__, known.__qualname__) != origin:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
 
 from .geometry import Geometry
 from .precision import autocast_enabled
+
+
+def check_eps(name: str, eps: float) -> None:
+    """Raise unless eps is a number above 0."""
+    if not isinstance(eps, float | int | Real):
+        raise TypeError(f'{name}: eps is {eps!r}, wanted a number above 0')
+    if not eps > 0:
+        raise ValueError(f'{name}: eps is {eps!r}, wanted a number above 0')
 
 
 def check_tensors(
@@ -151,7 +160,11 @@ def max_taps(geometry: Geometry) -> int:
 
 
 def _integer(value) -> int | None:
-    """``value`` as an int, as torch takes it: Python and numpy integers, one-element int tensors."""
+    """``value`` as an int, as torch takes it: Python and numpy integers, integer tensors."""
+    if isinstance(value, int):
+        return value
+    if value is None or isinstance(value, (str, tuple, list)):
+        return None
     try:
         return operator.index(value)
     except TypeError:
@@ -160,20 +173,16 @@ def _integer(value) -> int | None:
 
 def _steps(name: str, label: str, value, ndim: int, minimum: int) -> tuple[int, ...]:
     wanted = f'wanted an integer or {ndim} integers of at least {minimum}'
-    one = _integer(value)
-    if one is not None:
-        steps = (one,) * ndim
+    if hasattr(value, 'tolist'):  # numpy integers and arrays
+        value = value.tolist()
+    if isinstance(value, (tuple, list)):
+        steps = tuple([_integer(step) for step in value])
     else:
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            value_list = value.tolist() if hasattr(value, 'tolist') else None  # a numpy array
-            if not isinstance(value_list, list):
-                raise TypeError(f'{name}: {label} is {value!r}, {wanted}')
-            value = value_list
-        steps = tuple(_integer(step) for step in value)
-        if None in steps:
-            raise TypeError(f'{name}: {label} is {value!r}, {wanted}')
-        if len(steps) == 1:
-            steps *= ndim
+        steps = (_integer(value),)
+    if None in steps:
+        raise TypeError(f'{name}: {label} is {value!r}, {wanted}')
+    if len(steps) == 1:
+        steps *= ndim
     if len(steps) != ndim or any(step < minimum for step in steps):
         raise ValueError(f'{name}: {label} is {value!r}, {wanted}')
     return steps

@@ -54,7 +54,7 @@ def composite(
     """The operator as stock operators, which torch differentiates, transforms and traces."""
     if folded is None:
         folded = fold(weight, gain, plan.geometry, plan.center)
-    y, _, _ = _convolve(input, folded, plan)
+    y, _, _ = _convolve(input, folded, plan, in_place=False)
     return cast(_add_bias(y, bias), plan.dtype)
 
 
@@ -74,7 +74,7 @@ def forward(
     """
     if folded is None:
         folded = fold(weight, gain, plan.geometry, plan.center)
-    y, mean, rstd = _convolve(input, folded, plan)
+    y, mean, rstd = _convolve(input, folded, plan, in_place=True)
     out = cast(_add_bias(y, bias), plan.dtype)
     if not save:
         return (out,)
@@ -178,7 +178,7 @@ def differentiable_backward(
     return grad_input, grad_weight, bias_gradient(grad) if needs.bias else None, grad_gain
 
 
-def _convolve(input: Tensor, folded: Folded, plan: Plan):
+def _convolve(input: Tensor, folded: Folded, plan: Plan, in_place: bool):
     """Output before the bias [N, O, *L] in float32 at least; mean and rstd [N, G, *L] or None."""
     geometry, eps, center, scale, dtype = plan
     x, geometry = _pad(input, geometry)
@@ -192,10 +192,10 @@ def _convolve(input: Tensor, folded: Folded, plan: Plan):
     kernel = folded.weight.to(dtype)
     y = upcast(torch.convolution(source.to(dtype), kernel, None, *_steps(geometry)))
     if folded.channel_sums is not None:
-        term = torch.matmul(folded.channel_sums, offsets)  # [N, G, O/G, L]
-        y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry)
+        term = torch.matmul(upcast(folded.channel_sums), offsets)  # [N, G, O/G, L]
+        y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry, in_place)
     if scale:
-        y = _per_group('mul', y, rstd.unsqueeze(2), geometry)
+        y = _per_group('mul', y, rstd.unsqueeze(2), geometry, in_place)
     return y, mean, rstd
 
 
@@ -231,13 +231,10 @@ def _steps(geometry: Geometry) -> tuple:
     )  # fmt: skip
 
 
-def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, in_place=True) -> Tensor:
-    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype.
-
-    Never in place while autograd records.
-    """
+def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, in_place: bool) -> Tensor:
+    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype."""
     grouped = group_channels(y, geometry.groups)
-    if in_place and not torch.is_grad_enabled():
+    if in_place:
         getattr(grouped, name + '_')(other)
         return y
     return getattr(torch, name)(grouped, other).to(y.dtype).flatten(1, 2)

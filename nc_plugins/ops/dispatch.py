@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from functools import lru_cache
 
 import torch
@@ -11,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.overrides import handle_torch_function, has_torch_function
 
 from . import aten, reference, triton
-from .arguments import check_tensors, make_geometry
+from .arguments import check_eps, check_tensors, make_geometry
 from .autograd import BACKENDS as KERNELS
 from .autograd import NormalizedConvolution
 from .backend import Folded, Plan
@@ -22,7 +23,7 @@ BACKENDS = {**KERNELS, 'reference': reference}  # the fastest first
 if triton.INTERPRETED:  # the interpreter is the slowest of all
     BACKENDS['triton'] = BACKENDS.pop('triton')
 _announced: set[str] = set()
-_cached_geometry = lru_cache(maxsize=4096)(make_geometry)
+_cached_geometry = lru_cache(maxsize=4096, typed=True)(make_geometry)
 _is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)  # from torch 2.7 on
 
 
@@ -68,8 +69,7 @@ def normalized_convolution(
             folded,
         )  # fmt: skip
     check_tensors(name, input, weight, bias, gain)
-    if not eps > 0:
-        raise ValueError(f'{name}: eps is {eps!r}, wanted a number above 0')
+    check_eps(name, eps)
     geometry = plan_geometry(
         name, ndim, input, weight, bias, gain, stride, padding, dilation, groups, output_padding
     )
@@ -83,17 +83,18 @@ def normalized_convolution(
 
 def plan_geometry(name, ndim, input, weight, bias, gain, *steps) -> Geometry:
     """:func:`~.arguments.make_geometry` of tensors, cached by their shapes."""
-    arguments = (
-        name, ndim, input.shape, weight.shape, None if bias is None else bias.shape,
-        None if gain is None else gain.shape, *steps,
-    )  # fmt: skip
-    # While a graph is captured, sizes may be symbols, which no cache can hold.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return make_geometry(*arguments)
+    shapes = [None if t is None else t.shape for t in (input, weight, bias, gain)]
+    if torch.jit.is_tracing():  # sizes are tensors; the checks need their values
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', torch.jit.TracerWarning)
+            shapes = [None if shape is None else [int(n) for n in shape] for shape in shapes]
+            return make_geometry(name, ndim, *shapes, *steps)
+    if torch.compiler.is_compiling():  # sizes may be symbols, which no cache can hold
+        return make_geometry(name, ndim, *shapes, *steps)
     try:
-        return _cached_geometry(*arguments)
+        return _cached_geometry(name, ndim, *shapes, *steps)
     except TypeError:  # unhashable: steps in a list, symbolic sizes
-        return make_geometry(*arguments)
+        return make_geometry(name, ndim, *shapes, *steps)
 
 
 def choose_backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> str:

@@ -1,0 +1,113 @@
+"""Prepares a model for inference: every NC layer holds the weight that it multiplies with.
+
+A layer in training centres its weight, multiplies it by the gain and perhaps standardises it in
+every call. A deployed layer has done this once, like a switch_to_deploy() block of RepVGG.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import dispatch
+from ..ops.backend import Folded, fold
+from .conv import NormalizedConv, pad
+from .join import applied_affine, join_affines
+from .norm import NCAffine
+
+
+def deploy(model: nn.Module) -> nn.Module:
+    """Return a copy of ``model`` for inference, in evaluation mode.
+
+    Each NC layer of the copy holds the centred weight, with gain and weight standardisation
+    applied, as a buffer; the NCAffine behind it becomes nn.Identity. Everything else is copied
+    unchanged. The copy cannot be trained, and training checkpoints do not load into it.
+
+    Example::
+
+        fast = nc_plugins.deploy(model)
+        with torch.inference_mode():
+            out = fast(images)
+    """
+    model = copy.deepcopy(model).eval()
+    join_affines(model)
+    with torch.no_grad():
+        for layer in list(model.modules()):
+            if isinstance(layer, NormalizedConv):
+                _deploy_layer(layer)
+    return model
+
+
+def _deploy_layer(layer: NormalizedConv) -> None:
+    """Change the class of a layer in place, because parents may hold it under several names."""
+    gain, bias, norm = layer.gain, layer.bias, layer._joined
+    if norm is not None:
+        gain, bias = applied_affine(norm, bias)
+        for name in ('_joined', '_joined_paths'):
+            norm.__dict__.pop(name)
+        norm._parameters.clear()
+        norm.__class__ = nn.Identity
+        layer.__dict__.pop('_joined')
+    steps = (layer.stride, 0, layer.dilation, layer.groups)
+    extra = layer.output_padding if layer.transposed else None
+    size = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    weight = layer.weight
+    patch = weight.new_empty(1, layer.in_channels, *size, device='meta')
+    geometry = dispatch.plan_geometry(
+        layer._operator, len(layer.kernel_size), patch, weight, None, None, *steps, extra
+    )
+    folded = fold(layer.standardized_weight(weight), gain, geometry, layer.center)
+    layer._parameters.clear()
+    layer._modules.clear()
+    layer.__dict__.update(deployed_from=type(layer).__name__, _operator=layer._operator)
+    layer.__class__ = DeployedConv
+    layer.register_buffer('folded_weight', folded.weight.to(weight.dtype))
+    layer.register_buffer('channel_sums', folded.channel_sums)
+    layer.register_buffer('bias', bias if bias is None else bias.detach().clone())
+
+
+class DeployedConv(nn.Module):
+    """An NC layer of a model that :func:`deploy` returned. It has the attributes of nn.ConvNd."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        extra = None
+        if self.transposed:
+            extra = self.output_padding
+            if output_size is not None:
+                extra = nn.ConvTranspose2d._output_padding(
+                    self, input, output_size, self.stride, self.padding, self.kernel_size, 2,
+                    self.dilation,
+                )  # fmt: skip
+            extra = tuple(extra)
+        input, padding = pad(self, input)
+        folded = Folded(self.folded_weight, self.channel_sums)
+        return dispatch.normalized_convolution(
+            self._operator, len(self.kernel_size), input, folded.weight, self.bias, None,
+            self.stride, padding, self.dilation, self.groups, extra, self.eps, self.center,
+            self.scale, self.backend, folded,
+        )  # fmt: skip
+
+    def train(self, mode: bool = True):
+        if mode:
+            raise RuntimeError(
+                f'{self.deployed_from}: this model was made by nc_plugins.deploy() for inference: '
+                'train the model that deploy() was given'
+            )
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        if prefix + 'folded_weight' not in state_dict:
+            raise RuntimeError(
+                f'{prefix.rstrip(".")} was made by nc_plugins.deploy() and the checkpoint has no '
+                f'{prefix}folded_weight: load a training checkpoint into the training model, then '
+                'call deploy()'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, '
+            f'stride={self.stride}, from={self.deployed_from}'
+        )

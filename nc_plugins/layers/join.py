@@ -1,0 +1,162 @@
+"""Joins a normalized convolution with the NCAffine behind it, so that both run as one kernel.
+
+In configs the affine of NC sits in the norm slot, as a module of its own. Called one after the
+other, the two modules pass over the activations twice. After :func:`join_affines` the convolution
+applies the norm's weight and bias as its own gain and bias, and the norm returns its input.
+Parameters, names and the state dict do not move. :func:`split_affines` undoes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_TAG = '_nc_joined'  # of a joined convolution's output: (id of the convolution, version)
+
+
+class Neighbours(NamedTuple):
+    """A convolution and a norm that their parent registers one after the other."""
+
+    conv_path: str
+    conv: nn.Module
+    norm_path: str
+    norm: nn.Module
+    parent: nn.Module
+
+
+def neighbours(model: nn.Module) -> Iterator[Neighbours]:
+    """Every module with a kernel whose next sibling is a norm with as many channels.
+
+    Registration order is the order of execution in the networks of torchvision, timm and OpenMMLab.
+    mmcv's ConvModule says its order, which counts instead.
+    """
+    for path, parent in model.named_modules():
+        if not _norm_follows_conv(parent):
+            continue
+        children = [(name, child) for name, child in parent._modules.items() if child is not None]
+        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+            channels = getattr(norm, 'num_features', getattr(norm, 'num_channels', None))
+            is_conv = hasattr(conv, 'kernel_size') and hasattr(conv, 'out_channels')
+            if is_conv and channels is not None and channels == conv.out_channels:
+                prefix = f'{path}.' if path else ''
+                yield Neighbours(prefix + conv_name, conv, prefix + norm_name, norm, parent)
+
+
+def _norm_follows_conv(parent: nn.Module) -> bool:
+    order = getattr(parent, 'order', None)  # of mmcv's ConvModule, such as ('conv', 'norm', 'act')
+    if not isinstance(order, (tuple, list)) or not {'conv', 'norm'} <= set(order):
+        return True
+    return order.index('norm') == order.index('conv') + 1
+
+
+def join_affines(model: nn.Module) -> int:
+    """Join every normalized convolution in ``model`` with the NCAffine behind it.
+
+    A pair is two siblings of the same number of channels, registered one after the other. It stays
+    split if the parent runs something between them, if one of them is used in two places, has hooks
+    or an affine of its own, or is on another device, and if FSDP holds the parameters.
+
+    Register hooks on a convolution before joining, or split first: the output of a joined
+    convolution includes the affine.
+
+    Returns:
+        The number of joined pairs in the model. A second call changes nothing.
+
+    Example::
+
+        model = nn.Sequential(NCConv2d(3, 8, 3, bias=False), NCAffine(8))
+        join_affines(model)  # 1
+    """
+    from .conv import NormalizedConv
+    from .norm import NCAffine
+
+    uses = Counter(id(child) for parent in model.modules() for child in parent._modules.values())
+    sharded = _inside_fsdp(model)
+    joined = 0
+    for conv_path, conv, norm_path, norm, parent in neighbours(model):
+        if not (isinstance(conv, NormalizedConv) and isinstance(norm, NCAffine)):
+            continue
+        if conv._joined is norm:
+            joined += 1
+        elif (
+            conv._joined is None
+            and norm._joined is None
+            and not conv.affine
+            and uses[id(conv)] == uses[id(norm)] == 1
+            and not (_has_hooks(conv) or _has_hooks(norm))
+            and conv.weight.device == norm.weight.device
+            and not {parent, conv, norm} & sharded
+        ):
+            # Past nn.Module.__setattr__, which would register the norm as a child.
+            conv.__dict__['_joined'] = norm
+            norm.__dict__['_joined'] = conv
+            norm.__dict__['_joined_paths'] = (conv_path, norm_path)
+            joined += 1
+    return joined
+
+
+def split_affines(model: nn.Module) -> int:
+    """Undo :func:`join_affines`. Returns the number of pairs that were split."""
+    from .norm import NCAffine
+
+    split = 0
+    for norm in model.modules():
+        if isinstance(norm, NCAffine) and norm._joined is not None:
+            del norm._joined.__dict__['_joined']
+            del norm.__dict__['_joined'], norm.__dict__['_joined_paths']
+            split += 1
+    return split
+
+
+def applied_affine(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Gain and bias of a joined convolution with the bias ``bias``."""
+    if bias is None:
+        return norm.weight, norm.bias
+    return norm.weight, torch.addcmul(norm.bias, norm.weight, bias)
+
+
+def tag_output(conv: nn.Module, out: Tensor) -> None:
+    """Tag the output of a joined convolution, for :func:`check_input` of its norm."""
+    if isinstance(out, Tensor) and not torch.compiler.is_compiling():
+        setattr(out, _TAG, (id(conv), _version(out)))
+
+
+def check_input(norm: nn.Module, input: Tensor) -> None:
+    """Raise RuntimeError unless ``input`` is the unchanged output of the joined convolution."""
+    if not isinstance(input, Tensor) or torch.compiler.is_compiling():
+        return  # a torch.fx proxy, or a graph is captured: there is no module call to check
+    if getattr(input, _TAG, None) != (id(norm._joined), _version(input)):
+        conv_path, norm_path = norm._joined_paths
+        raise RuntimeError(
+            f'{norm_path} is joined with {conv_path}, which applies its gain and bias, but its '
+            f'input is not the unchanged output of {conv_path}: call '
+            'nc_plugins.layers.split_affines(model)'
+        )
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _inside_fsdp(model: nn.Module) -> set[nn.Module]:
+    """All modules whose parameters FSDP holds. By name: importing torch.distributed.fsdp is slow
+    and fails where torch was built without it."""
+    names = {'FullyShardedDataParallel', 'FSDPModule'}
+    inside = set()
+    for module in model.modules():
+        if names & {cls.__name__ for cls in type(module).__mro__}:
+            inside.update(module.modules())
+    return inside
