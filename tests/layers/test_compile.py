@@ -1,6 +1,5 @@
 """Models of NC convolutions and norm slots compile as one graph and train as they do in eager mode.
 
-Compiled, the two halves of a pair are two operators; the compiler fuses what is pointwise.
 mode='reduce-overhead' needs a GPU.
 """
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._dynamo.utils import counters
 
-from nc_plugins.layers import NCAffine, NCConv2d, NCConvTranspose2d
+from nc_plugins.layers import NCAffine, NCConv2d, NCConvTranspose2d, join_affines
 
 X, LABELS = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
 
@@ -68,10 +67,13 @@ def train(model, forward, steps=4):
 
 @pytest.mark.parametrize('backend', ['auto', 'aten'])
 @pytest.mark.parametrize('block', [Block, conv_modules])
-def test_one_graph_and_the_same_losses(backend, block):
+@pytest.mark.parametrize('joined', [True, False])
+def test_one_graph_and_the_same_losses(backend, block, joined):
     if block is conv_modules:
         pytest.importorskip('mmcv')
     model = network(backend, block)
+    if joined:
+        assert join_affines(model) == 3
     other = copy.deepcopy(model)
     compiled = torch.compile(model, backend='aot_eager', fullgraph=True)
     ours, theirs = train(model, compiled), train(other, other)
@@ -81,7 +83,6 @@ def test_one_graph_and_the_same_losses(backend, block):
 
 
 def test_a_model_that_has_trained_before_compiles():
-    """Pairs that have met, and weights folded in evaluation, leave nothing behind in the graph."""
     model = network('aten')
     train(model, model)
     with torch.no_grad():

@@ -59,7 +59,7 @@ def test_a_plain_state_dict_loads(layer, plain, size, affine):
 @layers
 def test_own_affine(layer, plain, size):
     module = layer(4, 6, 3, affine=True, bias=False).double()
-    assert dict(module.named_parameters()).keys() == {'weight', 'bias', 'gain'}
+    assert dict(module.named_parameters()).keys() == {'weight', 'bias', 'own_gain.weight'}
     bare = layer(4, 6, 3, bias=False).double()
     bare.load_state_dict({'weight': module.weight})
     x = torch.randn(2, 4, *size).double()
@@ -121,7 +121,7 @@ def test_weight_standardization_is_that_of_mmcv_over_root_fan_in():
 @pytest.mark.parametrize('groups', [1, 2])
 def test_weight_standardization_of_transposed_filters(groups):
     module = NCConvTranspose2d(4, 6, 3, groups=groups, weight_standardize=True)
-    filters = module._standardized_weight(module.weight)
+    filters = module.standardized_weight(module.weight)
     for group in range(groups):
         rows = slice(group * 4 // groups, (group + 1) * 4 // groups)
         for output in range(6 // groups):

@@ -1,0 +1,385 @@
+"""join_affines: one operator instead of two modules, with the same results, or a clear error."""
+
+import copy
+import io
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.checkpoint import checkpoint
+
+from nc_plugins.layers import (
+    NCAffine,
+    NCConv1d,
+    NCConv2d,
+    NCConv3d,
+    NCConvTranspose2d,
+    join_affines,
+    split_affines,
+)
+
+from .models import X, assert_same, gradients, pair, randomize, split_copy
+
+KINDS = {
+    'plain': (NCConv2d, {}, X),
+    'bias': (NCConv2d, {'bias': True, 'stride': 2, 'padding': 1}, X),
+    'groups': (NCConv2d, {'groups': 2, 'dilation': 2}, X),
+    'weight standardised': (NCConv2d, {'weight_standardize': True}, X),
+    'reflect': (NCConv2d, {'padding': 1, 'padding_mode': 'reflect'}, X),
+    'pointwise': (NCConv2d, {'kernel_size': 1}, X),
+    'cpu': (NCConv2d, {'backend': 'cpu'}, X),
+    'reference': (NCConv2d, {'backend': 'reference'}, X),
+    'channels last': (NCConv2d, {}, X.contiguous(memory_format=torch.channels_last)),
+    'empty batch': (NCConv2d, {}, X[:0]),
+    '1d': (NCConv1d, {'bias': True}, X[..., 0]),
+    '3d': (NCConv3d, {}, X[..., None].repeat(1, 1, 1, 1, 4).cumsum(4)),
+    'transposed': (NCConvTranspose2d, {'stride': 2, 'bias': True}, X),
+}
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+def test_joined_equals_split(kind, training):
+    layer, options, x = KINDS[kind]
+    model = pair(layer, **options).train(training)
+    assert join_affines(model) == 1
+    assert_same(gradients(model, x), gradients(split_copy(model), x))
+    joined, split = model(x), split_copy(model)(x)
+    assert joined.stride() == split.stride()
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+def test_the_operator_runs_once_with_the_parameters_of_the_norm(training, calls):
+    model = pair().train(training)
+    join_affines(model)
+    model(X)
+    assert len(calls) == 1
+    bias, gain = calls[0]
+    assert bias is model[1].bias and gain is model[1].weight
+
+
+def test_joining_and_splitting_are_idempotent_and_move_nothing():
+    model = nn.Sequential(pair(), nn.ReLU(), NCConv2d(6, 3, 1), NCAffine(3)).double()
+    names = list(model.state_dict())
+    identities = [id(p) for p in model.parameters()]
+    modules = [name for name, _ in model.named_modules()]
+    assert [join_affines(model), join_affines(model)] == [2, 2]
+    assert list(model.state_dict()) == names
+    assert [id(p) for p in model.parameters()] == identities
+    assert [name for name, _ in model.named_modules()] == modules
+    assert [split_affines(model), split_affines(model)] == [2, 0]
+    assert join_affines(model) == 2
+
+
+def test_a_pair_added_later_is_joined_later():
+    model = nn.Sequential(pair())
+    assert join_affines(model) == 1
+    model.append(pair(layer=NCConv2d))
+    assert join_affines(model) == 2
+
+
+class Block(nn.Module):
+    """Registered in the order given; the norm runs first if ``norm_first``."""
+
+    def __init__(self, norm_first):
+        super().__init__()
+        self.conv = NCConv2d(4, 4, 3, padding=1, bias=False)
+        self.norm = NCAffine(4, allow_plain=True)
+        self.norm_first = norm_first
+
+    def forward(self, x):
+        if self.norm_first:
+            return self.conv(self.norm(x))
+        return self.norm(self.conv(x))
+
+
+def test_a_wrong_join_is_an_error_that_names_both_modules():
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), Block(norm_first=True)).double()
+    assert join_affines(model) == 1  # structure cannot tell
+    wanted = r'1\.norm is joined with 1\.conv, .* call nc_plugins\.layers\.split_affines\(model\)'
+    for forward in (model, model.eval()):
+        with pytest.raises(RuntimeError, match=wanted):
+            forward(X)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=wanted):
+        model(X)
+    split_affines(model)
+    model(X)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda out: out.clone(),
+        lambda out: out.mul_(2),
+        lambda out: out[:1],
+        lambda out: out.contiguous(memory_format=torch.channels_last),
+        lambda out: torch.zeros_like(out),
+    ],
+)
+@pytest.mark.parametrize('grad', [True, False])
+def test_a_change_between_the_two_is_an_error(change, grad):
+    model = pair()
+    join_affines(model)
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match='1 is joined with 0'):
+        model[1](change(model[0](X)))
+
+
+def test_the_output_of_another_convolution_is_an_error():
+    first, second = pair(), pair()
+    join_affines(first), join_affines(second)
+    with pytest.raises(RuntimeError, match='is joined with'):
+        first[1](second[0](X))
+
+
+def test_calls_may_be_interleaved():
+    """Two branches, whose norms run after both convolutions."""
+    first, second = pair(), pair()
+    expected = first(X) + second(X)
+    join_affines(first), join_affines(second)
+    a, b = first[0](X), second[0](X)
+    torch.testing.assert_close(first[1](a) + second[1](b), expected)
+
+
+def shared_norm():
+    model = pair()
+    return nn.Sequential(model[0], model[1], NCConv2d(6, 6, 1, bias=False), model[1]).double()
+
+
+def shared_convolution():
+    model = pair()
+    return nn.ModuleList([nn.Sequential(model[0], model[1]), nn.Sequential(model[0], NCAffine(6))])
+
+
+def hooked(which, register):
+    model = pair()
+    getattr(model[which], register)(lambda *args: None)
+    return model
+
+
+def between():
+    model = pair()
+    return nn.Sequential(model[0], nn.ReLU(), model[1])
+
+
+def wrapped(name):
+    model = pair()
+    model.__class__ = type(name, (nn.Sequential,), {})
+    return model
+
+
+NOT_JOINED = {
+    'the norm is shared': shared_norm,
+    'the convolution is shared': shared_convolution,
+    'the convolution has a forward hook': lambda: hooked(0, 'register_forward_hook'),
+    'the convolution has a backward hook': lambda: hooked(0, 'register_full_backward_hook'),
+    'the norm has a forward hook': lambda: hooked(1, 'register_forward_hook'),
+    'the norm has a forward pre-hook': lambda: hooked(1, 'register_forward_pre_hook'),
+    'the norm has a backward hook': lambda: hooked(1, 'register_full_backward_pre_hook'),
+    'a module lies between': between,
+    'channels differ': lambda: nn.Sequential(NCConv2d(4, 6, 3), NCAffine(4)),
+    'the norm comes first': lambda: nn.Sequential(NCAffine(4), NCConv2d(4, 4, 3)),
+    'the convolution is plain': lambda: nn.Sequential(nn.Conv2d(4, 6, 3), NCAffine(6)),
+    'another norm': lambda: nn.Sequential(NCConv2d(4, 6, 3), nn.GroupNorm(1, 6)),
+    'the layer has its own affine': lambda: pair(affine=True),
+    'FSDP 1': lambda: wrapped('FullyShardedDataParallel'),
+    'FSDP 2': lambda: wrapped('FSDPModule'),
+}
+
+
+@pytest.mark.parametrize('case', NOT_JOINED)
+def test_not_joined(case):
+    model = NOT_JOINED[case]()
+    assert join_affines(model) == 0
+    assert split_affines(model) == 0
+
+
+def test_another_device_is_not_joined():
+    model = pair()
+    model[1].to('meta')
+    assert join_affines(model) == 0
+
+
+@pytest.mark.parametrize(
+    ('order', 'joined'),
+    [
+        (('conv', 'norm', 'act'), 1),
+        (('norm', 'conv', 'act'), 0),
+        (('conv', 'act', 'norm'), 0),
+        (('act', 'conv', 'norm'), 1),
+    ],
+)
+def test_conv_module_of_mmcv(order, joined):
+    pytest.importorskip('mmcv')
+    from mmcv.cnn import ConvModule
+
+    import nc_plugins  # noqa: F401  registers
+
+    nc = {'type': 'NC'}
+    model = ConvModule(4, 4, 3, conv_cfg=nc, norm_cfg=nc, order=order, inplace=False).double()
+    randomize(model)
+    expected = gradients(model, X)
+    assert join_affines(model) == joined
+    assert_same(gradients(model, X), expected)
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize(('depth', 'pairs'), [(18, 12), (50, 24)])
+def test_residual_network(depth, pairs, with_cp, calls):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.models.backbones import ResNet
+
+    nc = {'type': 'NC'}
+    model = ResNet(
+        depth, base_channels=4, stem_channels=4, conv_cfg={**nc, 'backend': 'aten'}, norm_cfg=nc,
+        with_cp=with_cp, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,),
+    ).double()  # fmt: skip
+    norms = [m for m in model.modules() if isinstance(m, NCAffine)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+    x = torch.randn(1, 3, 32, 32, dtype=torch.float64)
+    pairs = len(norms)
+    assert join_affines(model) == pairs
+    model(x)
+    assert {id(gain) for _, gain in calls} == {id(norm.weight) for norm in norms}
+    other = split_copy(model)
+    first = {
+        id(m): m for m in (model, other)
+    }  # both return a tuple of feature maps
+    ours, theirs = (gradients(m, x, lambda x, m=m: m(x)[0]) for m in first.values())
+    assert_same(ours, theirs, 1e-9)
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('joined', [True, False])
+@pytest.mark.parametrize('backend', ['auto', 'aten', 'reference'])
+def test_the_first_call_and_the_hundredth_give_the_same_bits(dtype, joined, backend):
+    model = pair(padding=1, backend=backend).to(dtype)
+    if joined:
+        join_affines(model)
+    x = X.to(dtype)
+    for training in (True, False):
+        model.train(training)
+        first = gradients(model, x)
+        for _ in range(98):
+            with torch.no_grad():
+                model(x)
+        last = gradients(model, x)
+        assert all(torch.equal(first[name], last[name]) for name in first)
+
+
+@pytest.mark.parametrize('joined', [True, False])
+def test_gain_and_bias_stay_in_float32_under_autocast(joined, calls):
+    """A gain of 1 + 2^-10 is 1 in bfloat16; the sum over the channels shows the difference."""
+    model = pair(kernel_size=1).float()
+    nn.init.constant_(model[1].weight, 1 + 2**-7 + 2**-9)
+    nn.init.zeros_(model[1].bias)
+    x = X.float()
+    exact = model(x)
+    if joined:
+        join_affines(model)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = model(x)
+        convolution = split_copy(model)[0](x)
+    assert out.dtype == torch.bfloat16
+    if joined:
+        assert calls[-2][1] is model[1].weight  # the last call is the convolution's
+        # one rounding of the product, after a gain that was not rounded
+        assert (out.float() / exact - 1).abs().median() < 0.004
+    else:
+        wanted = (convolution.float() * (1 + 2**-7 + 2**-9)).bfloat16()
+        torch.testing.assert_close(out, wanted, rtol=0, atol=0)
+    out.float().square().sum().backward()
+    assert model[1].weight.grad.dtype == torch.float32
+
+
+def test_a_norm_in_float32_behind_a_convolution_in_half_precision():
+    model = pair()
+    model[0].bfloat16()
+    model[1].float()
+    expected = model(X.bfloat16())
+    join_affines(model)
+    out = model(X.bfloat16())
+    assert out.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected, rtol=0.05, atol=0.05)
+    out.sum().backward()
+    assert model[1].weight.grad.dtype == torch.float32
+
+
+def saved_whole(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    'copied', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), saved_whole]
+)
+def test_copies_are_joined_within_themselves(copied):
+    model = pair()
+    join_affines(model)
+    other = copied(model)
+    assert_same(gradients(other, X), gradients(model, X))
+    with torch.no_grad():
+        other[1].weight.mul_(2)  # reaches the copy's convolution, not the model's
+    assert not torch.equal(other(X), model(X))
+    assert split_affines(other) == 1
+    model(X)
+
+
+def test_an_averaged_model():
+    model = pair()
+    join_affines(model)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
+    model[0].weight.data.mul_(2)
+    for _ in range(2):
+        average.update_parameters(model)
+    with torch.no_grad():
+        torch.testing.assert_close(average(X), split_copy(average.module)(X))
+
+
+@pytest.mark.parametrize('reentrant', [True, False], ids=['reentrant', 'hooks'])
+def test_checkpoints(reentrant):
+    model = pair()
+    expected = gradients(model, X)
+    join_affines(model)
+
+    def forward(x):
+        return checkpoint(model, x, use_reentrant=reentrant)
+
+    assert_same(gradients(model, X, forward), expected)
+
+
+def test_second_derivatives():
+    model = pair()
+    join_affines(model)
+    x = X[:1, :, :4, :4].clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, w, b: model(x), (x, model[1].weight, model[1].bias))
+    assert torch.autograd.gradgradcheck(lambda x, w: model(x), (x, model[1].weight), atol=1e-4)
+
+
+@pytest.fixture
+def one_process():
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('options', [{}, {'find_unused_parameters': True}, {'static_graph': True}])
+def test_distributed_data_parallel(one_process, options):
+    model = nn.Sequential(*pair(), nn.ReLU(), nn.Conv2d(6, 2, 1)).double()
+    other = copy.deepcopy(model)
+    join_affines(model)
+    parallel = DistributedDataParallel(model, **options)
+    for _ in range(3):
+        parallel.zero_grad()
+        assert_same(gradients(model, X, parallel), gradients(other, X))
+        for one in (model, other):
+            torch.optim.SGD(one.parameters(), 1e-3).step()
+    assert join_affines(parallel) == 1
