@@ -7,38 +7,26 @@
 # DIR/{train,test}/<class>/*.jpg or *.png, is read instead with
 #     --cfg-options train_dataloader.dataset.data_root=DIR
 #                   val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
+_base_ = [
+    '../_base_/models/resnet_gn.py',
+    '../_base_/paper_schedule.py',
+    '../_base_/classification_runtime.py',
+]
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet', 'nc_plugins.datasets.cifar10'],
     allow_failed_imports=False,
 )
 
 model = dict(
-    type='ImageClassifier',
     data_preprocessor=dict(
         num_classes=10,
-        mean=[125.307, 122.961, 113.8575],  # of CIFAR-10's training pixels, RGB, 0..255
+        mean=[125.307, 122.961, 113.8575],  # of the training pixels, RGB, 0..255
         std=[51.5865, 50.847, 51.255],
-        to_rgb=False,  # CIFAR10Folders hands over RGB either way
+        to_rgb=False,  # CIFAR10Folders returns RGB
     ),
-    backbone=dict(
-        type='ResNetAct_CIFAR',  # mmpretrain's ResNet_CIFAR (3x3 stem, no max pool) + act_cfg
-        depth=18,
-        stem_channels=64,
-        base_channels=64,
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='GN', num_groups=32),
-        act_cfg=dict(type='ReLU', inplace=True),
-        zero_init_residual=False,  # the plain ResNet; mmpretrain's default starts blocks at 0
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),  # no label smoothing
-        topk=(1,),
-    ),
+    # mmpretrain's ResNet_CIFAR (3x3 stem, no max pooling) with a choice of activation.
+    backbone=dict(type='ResNetAct_CIFAR', depth=18),
+    head=dict(num_classes=10, in_channels=512),
 )
 
 dataset_type = 'CIFAR10Folders'

@@ -4,37 +4,31 @@
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/classification/resnet18_gn_1xb2_digits.py
-_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
+_base_ = [
+    '../_base_/models/resnet_gn.py',
+    '../_base_/paper_schedule.py',
+    '../_base_/classification_runtime.py',
+]
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet'], allow_failed_imports=False
 )
 
 model = dict(
-    type='ImageClassifier',
     data_preprocessor=dict(
         num_classes=10,
         mean=[78.8, 78.8, 78.8],  # of the training pixels, 0..255
         std=[89.2, 89.2, 89.2],
-        to_rgb=False,  # grey: the three channels are equal
+        to_rgb=False,  # the images are grey: the three channels are equal
     ),
     backbone=dict(
-        type='ResNetAct_CIFAR',  # mmpretrain's ResNet_CIFAR (3x3 stem, no max pool) + act_cfg
+        # mmpretrain's ResNet_CIFAR (3x3 stem, no max pooling) with a choice of activation.
+        type='ResNetAct_CIFAR',
         depth=18,
         stem_channels=16,  # a quarter of the full width, for CPU cores
         base_channels=16,
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='GN', num_groups=8),  # 2 channels a group, as 32 groups of 64
-        act_cfg=dict(type='ReLU', inplace=True),
-        zero_init_residual=False,  # the plain ResNet; mmpretrain's default starts blocks at 0
+        norm_cfg=dict(num_groups=8),  # 2 channels a group in the first stage, as at full width
     ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=128,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),  # no label smoothing
-        topk=(1,),
-    ),
+    head=dict(num_classes=10, in_channels=128),
 )
 
 dataset_type = 'CustomDataset'  # a class per folder, in alphabetical order

@@ -4,31 +4,17 @@
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/cyclegan/cyclegan_resnet2-w16_in_1xb8-10e_digits.py
-_base_ = '../_base_/translation_runtime.py'
+_base_ = ['../_base_/models/cyclegan_in.py', '../_base_/translation_runtime.py']
 
 model = dict(
-    type='CycleGAN',
-    data_preprocessor=dict(type='TranslationPreprocessor'),  # 0..255 to [-1, 1]
-    generator=dict(
-        type='ResNetGenerator',
-        num_blocks=2,
-        base_channels=16,  # a quarter of the full width, for CPU cores
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='IN', affine=False),
-        upsample_cfg=dict(type='deconv'),
-    ),
-    discriminator=dict(
-        type='PatchDiscriminator',
-        num_layers=2,  # judges patches of 34 x 34 pixels: the whole digit
-        base_channels=16,
-        norm_cfg=dict(type='IN', affine=False),
-    ),
-    cycle_weight=10.0,
-    # Dark becomes light here. With the paper's 5 both generators learn first to change nothing,
-    # and what they then turn into the other domain is the negative of the digit.
+    # A quarter of the full width, for CPU cores.
+    generator=dict(num_blocks=2, base_channels=16),
+    # The receptive field is 34 x 34 pixels, more than a whole digit.
+    discriminator=dict(num_layers=2, base_channels=16),
+    # The identity loss asks a generator to leave an image of its target domain as it is. Here one
+    # domain is light on dark and the other dark on light: with the paper's weight of 5 both
+    # generators learn first to change nothing, and then to produce the negative of the digit.
     identity_weight=0.0,
-    pool_size=50,
-    init_cfg=dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02),
 )
 
 dataset_type = 'UnpairedImages'

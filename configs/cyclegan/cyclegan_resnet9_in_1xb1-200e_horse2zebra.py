@@ -2,30 +2,7 @@
 # Every cyclegan_resnet9_*_horse2zebra.py inherits it.
 #
 #     python tools/train.py configs/cyclegan/cyclegan_resnet9_in_1xb1-200e_horse2zebra.py
-_base_ = '../_base_/translation_runtime.py'
-
-model = dict(
-    type='CycleGAN',
-    data_preprocessor=dict(type='TranslationPreprocessor'),  # 0..255 to [-1, 1]
-    generator=dict(
-        type='ResNetGenerator',
-        num_blocks=9,
-        base_channels=64,  # 11,378,179 parameters
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='IN', affine=False),
-        upsample_cfg=dict(type='deconv'),  # or 'nearest': resize and convolve
-    ),
-    discriminator=dict(
-        type='PatchDiscriminator',
-        num_layers=3,  # judges patches of 70 x 70 pixels
-        base_channels=64,  # 2,764,737 parameters
-        norm_cfg=dict(type='IN', affine=False),
-    ),
-    cycle_weight=10.0,
-    identity_weight=5.0,  # half of the cycle weight
-    pool_size=50,
-    init_cfg=dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02),
-)
+_base_ = ['../_base_/models/cyclegan_in.py', '../_base_/translation_runtime.py']
 
 dataset_type = 'UnpairedImages'
 data_root = 'data/horse2zebra'  # folders trainA, trainB, testA, testB

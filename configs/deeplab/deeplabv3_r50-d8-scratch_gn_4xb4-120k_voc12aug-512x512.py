@@ -146,10 +146,7 @@ param_scheduler = [  # in iterations
     dict(type='PolyLR', power=0.9, eta_min=1e-4, by_epoch=False, begin=1000, end=120000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=120000, val_interval=6000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=6000))  # in iterations
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=6000))  # in iterations
 
 # Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
 auto_scale_lr = dict(base_batch_size=16, enable=False)

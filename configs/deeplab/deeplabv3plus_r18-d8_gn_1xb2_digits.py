@@ -8,64 +8,27 @@
 # Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
 # convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
 # the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
-_base_ = '../_base_/segmentation_runtime.py'
+_base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
     allow_failed_imports=False,
 )
 
 num_classes = 11
-norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group, as 32 groups of 64
 model = dict(
-    type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor',
         mean=[180.3, 181.7, 180.8],  # of the training pixels, RGB, 0..255
         std=[52.3, 52.5, 52.5],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(128, 128),  # of the scenes, pixels
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        stem_channels=16,  # a quarter of the full width, for CPU cores
-        base_channels=16,
-        num_stages=3,  # the fourth would double the time
-        strides=(1, 2, 1),
-        dilations=(1, 1, 2),  # d8: the output has an eighth of the input's side
-        out_indices=(0, 1, 2),
-        contract_dilation=True,
-        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
-        norm_cfg=norm_cfg,
-        norm_eval=False,  # for a BatchNorm twin
-        zero_init_residual=False,
+        size=(128, 128),  # of the scenes, height and width in pixels
     ),
     decode_head=dict(
-        type='SepASPPHead',
-        in_channels=64,
-        in_index=2,
-        channels=32,
-        dilations=(1, 2, 4, 6),  # of the pyramid; a scene is 16 wide there
-        c1_in_channels=16,  # of the first stage, at a quarter of the input's side
-        c1_channels=16,
-        dropout_ratio=0.1,
         num_classes=num_classes,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(
-            type='CrossEntropyLoss',
-            use_sigmoid=False,
-            loss_weight=1.0,
-            class_weight=[0.3] + [1.0] * 10,  # background has nine pixels in ten
-        ),
-        # mmseg's std is 0.01 for 512 channels. With 32 the rows of the ten digits start so alike
-        # that thousands of iterations pass before the network tells one digit from another.
+        loss_decode=dict(class_weight=[0.3] + [1.0] * 10),  # 9 pixels in 10 are background
+        # mmseg's standard deviation of 0.01 is meant for 512 channels. With 32 channels the ten
+        # digits start with almost equal weights, and thousands of iterations pass before the
+        # network tells them apart.
         init_cfg=dict(type='Normal', std=0.2, override=dict(name='conv_seg')),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
 
 dataset_type = 'BaseSegDataset'
@@ -130,14 +93,11 @@ param_scheduler = [  # in iterations
     dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=100, end=3000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=500),  # in iterations
+    checkpoint=dict(interval=500),  # in iterations
     # One picture a validation, for the report and TensorBoard; the set has ten batches.
     visualization=dict(draw=True, interval=100),
 )
-log_processor = dict(by_epoch=False)
 
 # Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
 auto_scale_lr = dict(base_batch_size=2, enable=False)
