@@ -23,6 +23,12 @@ except ImportError:  # the tests of the operators run with torch alone
 torch.set_num_threads(1)
 
 
+def _set_deterministic(saved: bool) -> None:
+    # Only after a change: the call imports torch's compiler, which takes seconds.
+    if torch.are_deterministic_algorithms_enabled() != saved:
+        torch.use_deterministic_algorithms(saved)
+
+
 def _environment() -> dict[str, str]:
     return dict(os.environ)
 
@@ -67,7 +73,7 @@ STATE: tuple[tuple[Callable, Callable], ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.is_grad_enabled, torch.set_grad_enabled),
-    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch.are_deterministic_algorithms_enabled, _set_deterministic),
     (os.getcwd, os.chdir),
     (_environment, _set_environment),
     (_log_levels, _set_log_levels),
