@@ -1,7 +1,7 @@
 # default_runtime.py for semantic segmentation (mmseg). Training is counted in iterations.
 _base_ = './default_runtime.py'
 
-default_scope = 'mmseg'  # where a type is looked up first; unknown there means mmengine's
+default_scope = 'mmseg'  # registry in which types are looked up, before mmengine's
 
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, save_best='mIoU', rule='greater'),

@@ -1,6 +1,6 @@
-# A thin ResNet-18 with GroupNorm on scikit-learn's handwritten digits at batch 2: the paper's
-# optimiser on 1,500 real images that need no download, minutes on two CPU cores. `make demo`
-# runs it beside resnet18_nc_1xb2_digits.py; every resnet18_*_1xb2_digits.py inherits it.
+# A thin ResNet-18 with GroupNorm on scikit-learn's handwritten digits: the optimiser of the paper
+# on 1,500 real images that need no download, minutes on two CPU cores. `make demo` trains this
+# config and resnet18_nc_1xb2_digits.py. The resnet18_*_1xb2_digits.py files inherit it.
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/classification/resnet18_gn_1xb2_digits.py
@@ -31,26 +31,26 @@ model = dict(
     head=dict(num_classes=10, in_channels=128),
 )
 
-dataset_type = 'CustomDataset'  # a class per folder, in alphabetical order
+dataset_type = 'CustomDataset'  # one folder per class, in alphabetical order
 data_root = 'data/digits/folder'
-data_command = 'python tools/make_digits.py data/digits'  # what a missing folder's error names
+data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 pipeline = [
     dict(type='LoadImageFromFile'),
-    # The digits were 8x8 before they were written as 32x32: half the side loses nothing and
-    # halves the time. No augmentation.
+    # The 32x32 files are enlarged 8x8 images, so 16x16 pixels lose no information and take half
+    # the time. There is no augmentation.
     dict(type='Resize', scale=(16, 16), interpolation='area'),
     dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,  # decoding two 32x32 PNGs takes less than handing them between processes
+    num_workers=0,  # decoding two small PNG files is faster than a worker process
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type=dataset_type, data_root=data_root, data_prefix='train', pipeline=pipeline),
 )
 val_dataloader = dict(
-    batch_size=100,  # changes speed alone
+    batch_size=100,  # affects only the speed
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
@@ -66,4 +66,4 @@ val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ValLoss')]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
-train_cfg = dict(max_epochs=3)  # 2,250 iterations at a constant 0.01
+train_cfg = dict(max_epochs=3)  # 2,250 iterations at a constant lr of 0.01

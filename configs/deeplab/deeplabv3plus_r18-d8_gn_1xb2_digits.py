@@ -1,13 +1,13 @@
-# A thin DeepLabV3+ with GroupNorm on scenes of two to five of scikit-learn's handwritten digits:
-# 400 images of 128x128 from scratch at batch 2, minutes on a CPU core, no download. Every
-# deeplabv3plus_r18-d8_*_1xb2_digits.py inherits it.
+# A thin DeepLabV3+ with GroupNorm from scratch on scenes of two to five of scikit-learn's
+# handwritten digits: 400 images of 128x128 pixels that need no download, minutes on a CPU core. The
+# deeplabv3plus_r18-d8_*_1xb2_digits.py files inherit it.
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_gn_1xb2_digits.py
 #
-# Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
-# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
-# the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
+# Plain in every variant are the predictor decode_head.conv_seg and the five depthwise convolutions
+# of decode_head (see nc_plugins/models/sep_aspp_head.py). In the NC variant the norm slot behind a
+# depthwise convolution is only a gain and a bias.
 _base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
@@ -33,7 +33,7 @@ model = dict(
 
 dataset_type = 'BaseSegDataset'
 data_root = 'data/digits/voc'
-data_command = 'python tools/make_digits.py data/digits'  # what a missing folder's error names
+data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
     palette=[
@@ -53,12 +53,12 @@ metainfo = dict(
 pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadSegMap', num_classes=num_classes),
-    dict(type='PackSegInputs'),  # no flip: a mirrored digit is another sign
+    dict(type='PackSegInputs'),  # no flip, because a mirrored digit is not a digit
 ]
 folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,  # loading takes a tenth of a step
+    num_workers=0,  # loading takes a tenth of the time
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -95,9 +95,9 @@ param_scheduler = [  # in iterations
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
 default_hooks = dict(
     checkpoint=dict(interval=500),  # in iterations
-    # One picture a validation, for the report and TensorBoard; the set has ten batches.
+    # Draws one image of the ten batches at each validation, for the report and TensorBoard.
     visualization=dict(draw=True, interval=100),
 )
 
-# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+# The batch size over all GPUs for which lr was chosen. tools/train.py --auto-scale-lr enables it.
 auto_scale_lr = dict(base_batch_size=2, enable=False)
