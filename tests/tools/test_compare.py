@@ -6,7 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import compare as compare_tool
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / 'tools' / 'compare.py'
@@ -58,7 +60,7 @@ def test_runs_reports_and_reuses(folder):
         ('nc.py', '0', 'finished'),
         ('nc.py', '1', 'finished'),
     ]
-    script = os.path.relpath(FAKE, folder)  # no machine's folders in what is written down
+    script = os.path.relpath(FAKE, folder)  # not the absolute path of this machine
     assert f'python {script} nc.py --work-dir out/runs/nc/seed1 ' in kept[3]['command']
     assert [r['accuracy/top1'] for r in kept] == ['43', '44', '53', '54']
 
@@ -94,7 +96,7 @@ def test_one_failure_is_missing_and_the_others_go_on(folder):
     assert '| gn | 1 | missing: exit code 1, unfinished, last seen at epoch 1/3 |' in page
     assert [r['status'] for r in rows(folder)] == ['finished', 'missing', 'finished', 'missing']
 
-    # The same call again tries the missing ones alone.
+    # The same call again runs only the missing ones.
     again = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
     assert again.returncode == 1
     assert len(lines(again.stdout, 'reusing')) == 2
@@ -102,7 +104,7 @@ def test_one_failure_is_missing_and_the_others_go_on(folder):
 
 
 def test_configs_of_another_task_are_compared_apart(folder):
-    """Validated on other data, whatever the metrics."""
+    """The validation data decide, not the metrics."""
     for data in ('a', 'b'):
         for name in ('gn', 'nc'):
             loader = f"dict(dataset=dict(type='Folder', data_root='{data}'))"
@@ -122,7 +124,7 @@ def test_configs_of_another_task_are_compared_apart(folder):
 def test_success_without_a_record_is_missing(folder):
     done = compare(folder, 'gn.py', '--out', 'out', '--cfg-options', 'fake.silent=1')
     assert done.returncode == 1
-    assert 'has the config the hook RunRecordHook?' in done.stdout
+    assert 'does the config have the hook RunRecordHook?' in done.stdout
     assert '| gn | 0 of 1 (1 missing) | missing |' in (folder / 'out/report.md').read_text()
 
 
@@ -142,14 +144,14 @@ def test_jobs_share_the_processor(folder):
 def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
     options = ('--cfg-options', 'fake.sleep=20')
     assert compare(folder, 'gn.py', '--out', 'out').returncode == 0
-    # The finished run above has other options; it must not appear as a result of these.
+    # The finished run above has other options. It must not appear as a result of these.
     process = subprocess.Popen(
         command('nc.py', 'gn.py', '--out', 'out', *options),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a script has SIGINT ignored, and its children inherit that.
+        # A background job of a script ignores SIGINT, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -160,28 +162,25 @@ def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
             time.sleep(0.1)
         process.send_signal(how)
         time.sleep(0.05)
-        process.send_signal(how)  # as make does, which passes on what the group gets too
+        process.send_signal(how)  # make passes the signal on, so it arrives twice
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, out + err
-    assert 'interrupted: trainings ended' in out
+    assert 'interrupted: the trainings have ended' in out
     assert [r['status'] for r in rows(folder)] == ['missing', 'missing']
     training = int(log.read_text().split()[-1])
     with pytest.raises(ProcessLookupError):
         os.kill(training, 0)
-    # A training that is ended leaves its folder; the one never begun is as it was.
+    # The folder of a training that did not start is unchanged.
     assert (folder / 'out/runs/gn/seed0/record.json').exists()
 
 
 def test_two_at_once_in_one_folder_are_refused(folder):
-    import fcntl
-
     (folder / 'out').mkdir()
-    with (folder / 'out' / '.lock').open('w') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / 'out' / '.lock'):
         done = compare(folder, 'gn.py', '--out', 'out')
-    assert (done.returncode, done.stderr) == (2, 'error: another compare.py is at work in out.\n')
+    assert (done.returncode, done.stderr) == (2, 'error: another compare.py is running in out.\n')
     assert not (folder / 'out' / 'runs').exists()
 
 
@@ -191,30 +190,31 @@ def test_two_at_once_in_one_folder_are_refused(folder):
         (['gn.py', 'none.py'], 'there is no config file none.py.'),
         (['gn.py', 'sub/gn.py'], 'gn.py and sub/gn.py have the same file name'),
         (['gn.py', 'gn.py'], 'gn.py and gn.py have the same file name'),
-        (['gn.py', '--seeds', '0'], '--seeds wants an integer of at least 1, got 0.'),
-        (['gn.py', '--jobs', '-1'], '--jobs wants an integer of at least 1, got -1.'),
-        (['gn.py', '--cfg-options', 'lr'], "--cfg-options wants KEY=VALUE, got 'lr'."),
+        (['gn.py', '--seeds', '0'], '--seeds must be an integer of at least 1, got 0.'),
+        (['gn.py', '--jobs', '-1'], '--jobs must be an integer of at least 1, got -1.'),
+        (['gn.py', '--cfg-options', 'lr'], "--cfg-options must be KEY=VALUE, got 'lr'."),
         (['gn.py', '--cfg-options', 'randomness.seed=3'], 'cannot set randomness.seed'),
         (['gn.py', '--cfg-options', 'work_dir=x'], 'cannot set work_dir'),
         (['broken.py'], 'cannot read broken.py: '),
         (['no_base.py'], 'cannot read no_base.py: '),
     ],
 )
-def test_a_wrong_command_line_writes_nothing(folder, args, message):
+def test_a_wrong_command_line_writes_nothing(folder, args, message, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
     (folder / 'sub').mkdir()
     (folder / 'sub' / 'gn.py').write_text('lr = 1\n')
     (folder / 'broken.py').write_text('lr = (\n')
     (folder / 'no_base.py').write_text("_base_ = './nowhere.py'\n")
-    done = compare(folder, *args, '--out', 'out')
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith('error: ')
-    assert message in done.stderr
-    assert 'Traceback' not in done.stderr
+    assert compare_tool.main([*args, '--out', 'out']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: ') and error.count('\n') == 1
+    assert message in error
     assert not (folder / 'out').exists()
 
 
-def test_out_must_be_a_folder(folder):
+def test_out_must_be_a_folder(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
     (folder / 'out').write_text('mine')
-    done = compare(folder, 'gn.py', '--out', 'out')
-    assert (done.returncode, done.stderr) == (2, 'error: --out wants a folder, got the file out.\n')
+    assert compare_tool.main(['gn.py', '--out', 'out']) == 2
+    assert capsys.readouterr().err == 'error: --out must be a folder, got the file out.\n'
     assert (folder / 'out').read_text() == 'mine'
