@@ -19,9 +19,11 @@ package is missing, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from command_line import required_imports, run_tool
@@ -47,7 +49,7 @@ with required_imports(exit_code=2):
 RESERVED = ('randomness', 'work_dir', 'run_fingerprint')
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_args(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -133,10 +135,9 @@ def plan(args: argparse.Namespace) -> list[Job]:
 def compare(args: argparse.Namespace, command: str) -> int:
     check(args)
     jobs = plan(args)
-    interrupt_once()
     args.out.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(args.out / '.lock', blocking=False):
+        with FileLock(args.out / '.lock', blocking=False), single_interrupt():
             return run_and_report(jobs, args, command)
     except Timeout:
         raise UsageError(f'another compare.py is running in {args.out}.') from None
@@ -163,14 +164,16 @@ def run_and_report(jobs: list[Job], args: argparse.Namespace, command: str) -> i
     return 130 if interrupted else int(bool(missing))
 
 
-def interrupt_once() -> None:
-    """Make SIGTERM and a closed terminal act like Ctrl-C, and ignore all but the first of them.
+@contextlib.contextmanager
+def single_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt for SIGTERM and a closed terminal too, but only for the first signal.
 
     make sends a second signal after Ctrl-C. A second exception would stop the clean-up.
     """
-    # Windows has no SIGHUP. Under nohup it is ignored and stays so.
+    # Windows has no SIGHUP.
     names = ('SIGINT', 'SIGTERM', 'SIGHUP')
     signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    previous = {number: signal.getsignal(number) for number in signals}
 
     def interrupt(*_):
         for number in signals:
@@ -178,15 +181,21 @@ def interrupt_once() -> None:
         raise KeyboardInterrupt
 
     for number in signals:
-        if signal.getsignal(number) != signal.SIG_IGN:
+        if previous[number] != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, previous[number])
 
 
 def main(argv: list[str] | None = None) -> int:
     # A terminal without the character ± shows a question mark.
     sys.stdout.reconfigure(errors='replace')
+    argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
-    command = shlex.join(['python', *sys.argv])
+    command = shlex.join(['python', sys.argv[0], *argv])
     return run_tool(lambda: compare(args, command), (UsageError, OSError), exit_code=2)
 
 

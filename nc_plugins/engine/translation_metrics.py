@@ -111,7 +111,7 @@ class DigitsRead(BaseMetric):
 
         files = sorted(self.train_folder.glob('*.png'))
         if not files:
-            raise ValueError(f'DigitsRead: {self.train_folder} holds no PNG files')
+            raise ValueError(f'DigitsRead: {self.train_folder} has no PNG files')
         pixels = []
         for path in files:
             with Image.open(path) as image:

@@ -78,7 +78,10 @@ def test_a_good_file_passes(root):
         ('', 'is not JSON (Expecting value'),
         ('{"images": [', 'is not JSON (Expecting value'),
         (b'\xff\xd8\xff\xe0', 'is not JSON ('),
-        ([dict(image_id=7, bbox=[1, 1, 2, 2], score=0.5)], 'holds a list, but a COCO annotation file is an object with the'),
+        (
+            [dict(image_id=7, bbox=[1, 1, 2, 2], score=0.5)],
+            'holds a list, but a COCO annotation file is an object with the',
+        ),
         ({}, "has no list 'images'"),
         (dict(images={}, categories=[]), "has no list 'images'"),
         (good() | dict(categories=None), "has no list 'categories'"),

@@ -132,7 +132,9 @@ def test_a_name_without_a_label(name):
 
 
 def test_fid_without_weights_says_what_is_wanted_and_how_to_go_without(tmp_path):
-    with pytest.raises(ValueError, match=f'(?s)gone.pth.*{INCEPTION_FILE}.*remove InceptionDistance'):
+    with pytest.raises(
+        ValueError, match=f'(?s)gone.pth.*{INCEPTION_FILE}.*remove InceptionDistance'
+    ):
         InceptionDistance(str(tmp_path / 'gone.pth'))
 
 

@@ -127,16 +127,25 @@ def test_a_diverged_run_is_named_and_never_averaged_away():
         # GN is 40, 42 (std 1.41), NC top1 and top1 + 2.
         (
             (41.0, 43.0),
-            ['1.00 higher than the baseline (better)', 'within one standard deviation over seeds (1.41, n = 2'],
+            [
+                '1.00 higher than the baseline (better)',
+                'within one standard deviation over seeds (1.41, n = 2',
+            ],
         ),
         (
             (46.0, 48.0),
-            ['6.00 higher', '(better), 4.2 times the larger standard deviation over seeds (1.41, n = 2 and 2).'],
+            [
+                '6.00 higher',
+                '(better), 4.2 times the larger standard deviation over seeds (1.41, n = 2 and 2).',
+            ],
         ),
         ((42.0, 44.0), ['2.00 higher', '1.4 times', '; weak evidence.']),
         ((30.0, 32.0), ['10.00 lower than the baseline (worse)', '7.1 times']),
         ((40.0, 42.0), ['are equal to the digits shown.']),
-        ((60.0,), ['19.00 higher', 'With a single seed on one side the standard deviation is unknown']),
+        (
+            (60.0,),
+            ['19.00 higher', 'With a single seed on one side the standard deviation is unknown'],
+        ),
     ],
 )
 def test_differences_are_compared_with_the_standard_deviation(top1, words):

@@ -5,8 +5,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
-import compare as compare_tool
+import compare as tool
 import pytest
 from filelock import FileLock
 
@@ -23,14 +24,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def command(*args):
-    return [sys.executable, str(COMPARE), *args, '--train-script', str(FAKE)]
+@pytest.fixture
+def compare(folder, monkeypatch, capsys):
+    """Calls tools/compare.py in this process and in ``folder``."""
+    monkeypatch.chdir(folder)
 
+    def call(*args):
+        code = tool.main([*args, '--train-script', str(FAKE)])
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
 
-def compare(folder, *args):
-    return subprocess.run(
-        command(*args), cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
+    return call
 
 
 def rows(folder):
@@ -42,8 +46,8 @@ def lines(text, words):
     return [line for line in text.splitlines() if words in line]
 
 
-def test_runs_reports_and_reuses(folder):
-    first = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', '--title', 'Two')
+def test_runs_reports_and_reuses(folder, compare):
+    first = compare('gn.py', 'nc.py', '--seeds', '2', '--out', 'out', '--title', 'Two')
     assert first.returncode == 0, first.stdout + first.stderr
     assert '[4/4] nc seed 1, epoch 2/3: loss 1.0000, top-1 accuracy (%) 53.00' in first.stdout
     assert first.stdout.rstrip().endswith('report: out/report.md')
@@ -67,7 +71,7 @@ def test_runs_reports_and_reuses(folder):
     # A third seed is new, the others stay; a config edited through its base is run again.
     (folder / 'nc.py').write_text("_base_ = './other.py'\nnorm = 'nc'\n")
     (folder / 'other.py').write_text('lr = 0.2\n')
-    second = compare(folder, 'gn.py', 'nc.py', '--seeds', '3', '--out', 'out')
+    second = compare('gn.py', 'nc.py', '--seeds', '3', '--out', 'out')
     assert second.returncode == 0, second.stdout + second.stderr
     reused = lines(second.stdout, 'reusing the finished run')
     assert [line.split(':')[0] for line in reused] == ['[1/6] gn seed 0', '[2/6] gn seed 1']
@@ -79,14 +83,14 @@ def test_runs_reports_and_reuses(folder):
     assert len(list((folder / 'out/runs/nc').glob('seed0.old-*/record.json'))) == 1
 
     (folder / 'base.py').write_text('lr = 0.3\n')
-    third = compare(folder, 'gn.py', 'nc.py', '--out', 'out')
+    third = compare('gn.py', 'nc.py', '--out', 'out')
     assert len(lines(third.stdout, '[1/2] gn seed 0: to run (the finished run')) == 1
     assert len(lines(third.stdout, '[2/2] nc seed 0: reusing')) == 1
 
 
-def test_one_failure_is_missing_and_the_others_go_on(folder):
+def test_one_failure_is_missing_and_the_others_go_on(folder, compare):
     failing = ('--cfg-options', 'fake.fail_seed=1')
-    done = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
+    done = compare('gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
     assert done.returncode == 1
     assert 'missing: gn seed 1, nc seed 1' in done.stderr
     assert len(lines(done.stdout, 'FAILED, exit code 1, unfinished')) == 2
@@ -97,20 +101,20 @@ def test_one_failure_is_missing_and_the_others_go_on(folder):
     assert [r['status'] for r in rows(folder)] == ['finished', 'missing', 'finished', 'missing']
 
     # The same call again runs only the missing ones.
-    again = compare(folder, 'gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
+    again = compare('gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
     assert again.returncode == 1
     assert len(lines(again.stdout, 'reusing')) == 2
     assert len(lines(again.stdout, 'to run (unfinished, last seen at epoch 1/3)')) == 2
 
 
-def test_configs_of_another_task_are_compared_apart(folder):
+def test_configs_of_another_task_are_compared_apart(folder, compare):
     """The validation data decide, not the metrics."""
     for data in ('a', 'b'):
         for name in ('gn', 'nc'):
             loader = f"dict(dataset=dict(type='Folder', data_root='{data}'))"
             (folder / f'{data}_{name}.py').write_text(f'val_dataloader = {loader}\n')
     configs = ['a_gn.py', 'b_gn.py', 'a_nc.py', 'b_nc.py']
-    done = compare(folder, *configs, '--out', 'out')
+    done = compare(*configs, '--out', 'out')
     assert done.returncode == 0, done.stdout + done.stderr
     page = (folder / 'out' / 'report.md').read_text()
     assert [line for line in page.splitlines() if line.startswith('## ')] == [
@@ -121,17 +125,17 @@ def test_configs_of_another_task_are_compared_apart(folder):
     assert len(lines(done.stdout, 'config  ')) == 2  # a table for each
 
 
-def test_success_without_a_record_is_missing(folder):
-    done = compare(folder, 'gn.py', '--out', 'out', '--cfg-options', 'fake.silent=1')
+def test_success_without_a_record_is_missing(folder, compare):
+    done = compare('gn.py', '--out', 'out', '--cfg-options', 'fake.silent=1')
     assert done.returncode == 1
     assert 'does the config have the hook RunRecordHook?' in done.stdout
     assert '| gn | 0 of 1 (1 missing) | missing |' in (folder / 'out/report.md').read_text()
 
 
-def test_jobs_share_the_processor(folder):
+def test_jobs_share_the_processor(folder, compare):
     start = time.monotonic()
     options = ('--cfg-options', 'fake.sleep=1')
-    done = compare(folder, 'gn.py', 'nc.py', '--out', 'out', '--jobs', '2', *options)
+    done = compare('gn.py', 'nc.py', '--out', 'out', '--jobs', '2', *options)
     assert done.returncode == 0, done.stdout + done.stderr
     started, ended = (done.stdout.index(words) for words in ('nc seed 0: starting', 'finished in'))
     assert started < ended, f'one after the other, {time.monotonic() - start:.0f} s'
@@ -141,12 +145,13 @@ def test_jobs_share_the_processor(folder):
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
+def test_an_interrupt_ends_the_trainings_and_still_reports(folder, compare, how):
+    assert compare('gn.py', '--out', 'out').returncode == 0
     options = ('--cfg-options', 'fake.sleep=20')
-    assert compare(folder, 'gn.py', '--out', 'out').returncode == 0
     # The finished run above has other options. It must not appear as a result of these.
+    arguments = ['nc.py', 'gn.py', '--out', 'out', '--train-script', FAKE, *options]
     process = subprocess.Popen(
-        command('nc.py', 'gn.py', '--out', 'out', *options),
+        [sys.executable, COMPARE, *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -176,10 +181,10 @@ def test_an_interrupt_ends_the_trainings_and_still_reports(folder, how):
     assert (folder / 'out/runs/gn/seed0/record.json').exists()
 
 
-def test_two_at_once_in_one_folder_are_refused(folder):
+def test_two_at_once_in_one_folder_are_refused(folder, compare):
     (folder / 'out').mkdir()
     with FileLock(folder / 'out' / '.lock'):
-        done = compare(folder, 'gn.py', '--out', 'out')
+        done = compare('gn.py', '--out', 'out')
     assert (done.returncode, done.stderr) == (2, 'error: another compare.py is running in out.\n')
     assert not (folder / 'out' / 'runs').exists()
 
@@ -199,22 +204,23 @@ def test_two_at_once_in_one_folder_are_refused(folder):
         (['no_base.py'], 'cannot read no_base.py: '),
     ],
 )
-def test_a_wrong_command_line_writes_nothing(folder, args, message, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
+def test_a_wrong_command_line_writes_nothing(folder, compare, args, message):
     (folder / 'sub').mkdir()
     (folder / 'sub' / 'gn.py').write_text('lr = 1\n')
     (folder / 'broken.py').write_text('lr = (\n')
     (folder / 'no_base.py').write_text("_base_ = './nowhere.py'\n")
-    assert compare_tool.main([*args, '--out', 'out']) == 2
-    error = capsys.readouterr().err
-    assert error.startswith('error: ') and error.count('\n') == 1
-    assert message in error
+    done = compare(*args, '--out', 'out')
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert message in done.stderr
     assert not (folder / 'out').exists()
 
 
-def test_out_must_be_a_folder(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
+def test_out_must_be_a_folder(folder, compare):
     (folder / 'out').write_text('mine')
-    assert compare_tool.main(['gn.py', '--out', 'out']) == 2
-    assert capsys.readouterr().err == 'error: --out must be a folder, got the file out.\n'
+    done = compare('gn.py', '--out', 'out')
+    assert (done.returncode, done.stderr) == (
+        2,
+        'error: --out must be a folder, got the file out.\n',
+    )
     assert (folder / 'out').read_text() == 'mine'

@@ -183,7 +183,11 @@ MISTAKES = {
         ['train_dataloader.dataset.data_root=none/here'],
         'train_dataloader: none/here does not exist; make it with `python tools/make_digits.py',
     ),
-    'data prefix': ('', ['val_dataloader.dataset.data_prefix=none'], '/none does not exist; make it'),
+    'data prefix': (
+        '',
+        ['val_dataloader.dataset.data_prefix=none'],
+        '/none does not exist; make it',
+    ),
     'other classes': ('', ['val_dataloader.dataset.data_prefix=train/3'], 'has 0 class folders'),
     'resume': ('', ['--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
     'bad file': ('', ['--resume', __file__], 'test_train.py cannot be read \\(Unpickling'),
