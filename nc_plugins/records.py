@@ -31,62 +31,40 @@ _TAIL_BYTES = 8192
 class Record:
     """Results and conditions of a finished training. None means unknown.
 
-    Speed, memory and seconds are those of the last process. A resumed training does not add up
-    those of the processes before.
-
-    Attributes:
-        finished: True in a valid record.
-        config: path of the config file.
-        fingerprint: ``run_fingerprint`` of the config. tools/compare.py identifies runs by it.
-        seed: random seed.
-        max_epochs: planned epochs; None if the training counts iterations.
-        max_iters: planned iterations.
-        metrics: the last validation.
-        metrics_min, metrics_max: smallest and largest value over all validations, NaN ignored.
-        images_per_second: training images over training time, summed over ranks. Includes data
-            loading. Excludes validation, checkpoints written between epochs and the warm-up.
-        peak_memory_mb: MiB, see ``memory_kind``.
-        memory_kind: 'cuda allocated' (memory of tensors during training), or 'process peak RSS'
-            (largest resident size of the process, Python and libraries included).
-        train_seconds: time of the training iterations.
-        total_seconds: time from the start of the training to its end.
-        device: name of the GPU, or 'CPU' and the name of the processor.
-        world_size: number of processes.
-        threads: CPU threads of PyTorch in each process.
-        cores: CPU cores of the machine.
-        load: load average of the machine over the last minute. A load above ``cores`` means that
-            other programs slowed the training down.
-        torch, nc_plugins: versions.
-        commit: git commit of nc_plugins, with '+dirty' after uncommitted changes.
-        utc_start, utc_end: ISO 8601.
-        census: number of layers of each kind.
+    Speed, memory and seconds cover the last process only, if the training was resumed.
     """
 
     finished: bool = True
-    config: str | None = None
-    fingerprint: str | None = None
+    config: str | None = None  # path of the config file
     seed: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
+    metrics_min: dict[str, float] = field(default_factory=dict)  # over all validations, without NaN
+    metrics_max: dict[str, float] = field(default_factory=dict)
+    census: dict[str, int] | None = None  # number of layers of each kind
+    # Training images over training time, summed over ranks. Includes data loading. Excludes
+    # validation, checkpoints written between epochs and the warm-up.
+    images_per_second: float | None = None
+    peak_memory_mb: float | None = None  # MiB
+    # 'cuda allocated': memory of tensors during training. 'process peak RSS': largest resident size
+    # of the process, Python and libraries included.
+    memory_kind: str | None = None
+    train_seconds: float | None = None  # in training iterations
+    total_seconds: float | None = None  # from the start of the training to its end
     max_epochs: int | None = None
     max_iters: int | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    metrics_min: dict[str, float] = field(default_factory=dict)
-    metrics_max: dict[str, float] = field(default_factory=dict)
-    images_per_second: float | None = None
-    peak_memory_mb: float | None = None
-    memory_kind: str | None = None
-    train_seconds: float | None = None
-    total_seconds: float | None = None
-    device: str | None = None
-    world_size: int | None = None
-    threads: int | None = None
-    cores: int | None = None
-    load: float | None = None
-    torch: str | None = None
-    nc_plugins: str | None = None
-    commit: str | None = None
+    commit: str | None = None  # of nc_plugins, with '+dirty' after uncommitted changes
     utc_start: str | None = None
     utc_end: str | None = None
-    census: dict[str, int] | None = None
+    torch: str | None = None
+    nc_plugins: str | None = None
+    device: str | None = None  # name of the GPU, or 'CPU' and the name of the processor
+    world_size: int | None = None  # processes
+    threads: int | None = None  # CPU threads in each process
+    cores: int | None = None  # of the machine
+    # Load average of the machine over the last minute. More than ``cores`` means that other
+    # programs slowed the training down.
+    load: float | None = None
+    fingerprint: str | None = None  # of config and options: tools/compare.py identifies runs by it
 
 
 @dataclass

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 
@@ -176,15 +177,13 @@ def _time_left(
     '; more than 3 min left' if no run of some task has made progress yet.
     """
     known = {task: list(values) for task, values in seconds.items()}
-    expected = {child.title: child.expected for child in running}
     for child in running:
-        if expected[child.title]:
-            known.setdefault(child.job.task, []).append(expected[child.title])
-    mean = {task: sum(values) / len(values) for task, values in known.items()}
+        if child.expected:
+            known.setdefault(child.job.task, []).append(child.expected)
+    mean = {task: fmean(values) for task, values in known.items()}
     left = sum(mean.get(job.task, 0.0) for job in waiting)
     for child in running:
-        whole = expected[child.title] or mean.get(child.job.task, 0.0)
-        left += max(0.0, whole - child.age)
+        left += max(0.0, (child.expected or mean.get(child.job.task, 0.0)) - child.age)
     tasks = {job.task for job in [*waiting, *(child.job for child in running)]}
     complete = tasks <= mean.keys()
     if not complete and left == 0.0:

@@ -26,10 +26,9 @@ class Screen:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(
-            file=stream or sys.stdout, markup=False, emoji=False, highlight=False
-        )
-        self.tty = self._console.is_terminal
+        stream = stream or sys.stdout
+        self._console = Console(file=stream, markup=False, emoji=False, highlight=False)
+        self.interactive = self._console.is_interactive
         self.bars = Progress(
             TextColumn('{task.description}', markup=False),
             BarColumn(bar_width=20),
@@ -37,7 +36,7 @@ class Screen:
             TextColumn('{task.fields[words]}', markup=False),
             console=self._console,
             transient=True,
-            disable=not self.tty,
+            disable=not self.interactive,
         )
         self._tasks = {}
         self._printed = time.monotonic()
@@ -45,7 +44,7 @@ class Screen:
     @property
     def width(self) -> int | None:
         """Characters in a line of the terminal, or None for a file."""
-        return self._console.width if self.tty else None
+        return self._console.width if self.interactive else None
 
     def line(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
@@ -53,10 +52,8 @@ class Screen:
 
     def show(self, running: Mapping[str, Run]) -> None:
         """Show how far the running trainings are, by name."""
-        if not self.tty:
-            if running and time.monotonic() - self._printed > SILENCE:
-                self.line(' | '.join(f'{k}: {live_words(run)}' for k, run in running.items()))
-            return
+        if not self.interactive and running and time.monotonic() - self._printed > SILENCE:
+            self.line(' | '.join(f'{k}: {live_words(run)}' for k, run in running.items()))
         for name in self._tasks.keys() - running.keys():
             self.bars.remove_task(self._tasks.pop(name))
         for name, run in running.items():

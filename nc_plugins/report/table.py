@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import fields
 
+from ..records import Record
 from .measures import VAL_LOSS, Measure, measure, metric_keys, quality_measures
 from .runs import Run
 from .summary import MeanStd, Summary, delta, has_val_loss
@@ -13,27 +15,9 @@ from .summary import MeanStd, Summary, delta, has_val_loss
 _LOSS = Measure('loss', 'training loss')
 _SPEED = Measure('images_per_second', 'images/s', 1)
 _MEMORY = Measure('peak_memory_mb', 'peak memory (MiB)', 0)
-# Fields of record.json that results.csv contains.
-_RECORDED = (
-    'images_per_second',
-    'peak_memory_mb',
-    'memory_kind',
-    'train_seconds',
-    'total_seconds',
-    'max_epochs',
-    'max_iters',
-    'commit',
-    'utc_start',
-    'utc_end',
-    'torch',
-    'nc_plugins',
-    'device',
-    'world_size',
-    'threads',
-    'cores',
-    'load',
-    'fingerprint',
-)
+# Fields of record.json that are not columns of results.csv, or have a column of another origin.
+_NOT_COLUMNS = ['finished', 'config', 'seed', 'metrics', 'metrics_min', 'metrics_max', 'census']
+_COLUMNS = [f.name for f in fields(Record) if f.name not in _NOT_COLUMNS]
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -140,7 +124,7 @@ def results_csv(runs: Sequence[Run]) -> str:
     writer = csv.writer(file, lineterminator='\n')
     columns = [name for key in keys for name in (key, f'{key} (best)')]
     writer.writerow(
-        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_RECORDED, 'command']
+        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_COLUMNS, 'command']
     )
     for run in runs:
         row = [run.config, run.seed, run.status, run.why]
@@ -148,5 +132,5 @@ def results_csv(runs: Sequence[Run]) -> str:
             best = run.best(key, measure(key).lower_is_better)
             row += [run.last(key), best] if run.done else [None, None]
         row.append(run.final_loss if run.done else None)
-        writer.writerow([*row, *(getattr(run.record, key) for key in _RECORDED), run.command])
+        writer.writerow([*row, *(getattr(run.record, key) for key in _COLUMNS), run.command])
     return file.getvalue()

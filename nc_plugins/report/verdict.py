@@ -44,13 +44,13 @@ def _verdict(other: Summary, baseline: Summary, measure: Measure) -> str:
     good = 'better' if (difference < 0) == measure.lower_is_better else 'worse'
     sentence = f'{measure.label}: {other.name} is {size} {direction} than the baseline ({good})'
     if here.std is None or there.std is None:
-        return f'{sentence}. With a single seed on one side the standard deviation is unknown.'
+        return f'{sentence}. One side has a single seed, so its standard deviation is unknown.'
     std = max(here.std, there.std)
     counts = f'n = {here.n} and {there.n}'
     if abs(difference) <= std:
         return (
             f'{sentence}. That is within one standard deviation over seeds ({measure.format(std)}, '
-            f'{counts}): these runs show no difference between the two.'
+            f'{counts}): these runs do not show which one is better.'
         )
     if std == 0:
         return f'{sentence}. Every seed gave the same value ({counts}).'
