@@ -263,7 +263,7 @@ def test_mmdet_configs_want_mmcvs_operators(config, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(preflight, 'find_spec', lambda name: name)
     monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
     assert train.main([config(text), '--work-dir', str(tmp_path / 'w')]) == 1
-    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators .*install_mmcv.py")
+    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators, and .*install_mmcv.py")
 
 
 @HOOKS.register_module(force=True)
