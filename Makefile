@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-all test test-slow bench lint format clean
+.PHONY: help setup demo demo-all test test-slow test-torch bench lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test: setup  ## run the tests (6 minutes; the first run also compiles mmcv's ope
 
 test-slow: setup  ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-torch:  ## test ops and layers with another version of torch: make test-torch TORCH=2.4.1
+	$(PYTHON3) tools/test_torch.py $(TORCH) $(PYTEST_ARGS)
 
 bench: $(STAMPS)/demo  ## time NC and convolution + GroupNorm, on some layers and a small ResNet (minutes)
 	$(PYTHON) benchmarks/run.py short
