@@ -84,8 +84,12 @@ def test_it_takes_a_pipeline_of_mmpretrain(folders):
     assert item['data_samples'].gt_label.item() == 0
 
 
-def test_a_second_import_is_not_an_error():
+def test_a_second_import_is_not_an_error(monkeypatch):
+    # Restores the first class at the end of the test.
+    monkeypatch.setitem(DATASETS.module_dict, 'CIFAR10Folders', CIFAR10Folders)
+    monkeypatch.setattr(cifar10, 'CIFAR10Folders', CIFAR10Folders)
     importlib.reload(cifar10)
+    assert cifar10.CIFAR10Folders is not CIFAR10Folders
     assert DATASETS.get('CIFAR10Folders') is cifar10.CIFAR10Folders
 
 
