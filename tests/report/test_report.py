@@ -144,7 +144,7 @@ def test_a_diverged_run_is_named_and_never_averaged_away():
         ((40.0, 42.0), ['are equal to the digits shown.']),
         (
             (60.0,),
-            ['19.00 higher', 'With a single seed, so its standard deviation is unknown'],
+            ['19.00 higher', 'One side has a single seed, so its standard deviation is unknown'],
         ),
     ],
 )

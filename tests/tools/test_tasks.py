@@ -143,7 +143,8 @@ MISTAKES = {
     'mask of another size': (
         'segmentation',
         each('voc/SegmentationClass/*.png', shrink),
-        r'label map \S*SegmentationClass/(\S+)\.png is 64x64 and its image \S*/\1\.jpg is 128x128',
+        r'label map \S*SegmentationClass/(\S+)\.png has 64x64 pixels, but its image \S*/\1\.jpg '
+        'has 128x128',
     ),
     'corrupt mask': (
         'segmentation',
