@@ -1,8 +1,8 @@
-# Two commands do all set-up from a bare clone: `make demo` and `make test`.
-# They need python3 (3.10 or newer) with venv, a C++ compiler (make test) and a package index.
+# `make demo` and `make test` install everything they need from a bare clone. They require python3
+# (3.10 or newer) with venv and a package index; `make test` also requires a C++ compiler.
 #
-# Each stamp in .venv/.stamps says that one step finished. It is touched last, so a run that was
-# interrupted is repaired by running make again.
+# Every finished step of the installation leaves a stamp in .venv/.stamps. The stamp is the last
+# thing a step writes, so running make again completes an interrupted installation.
 
 PYTHON3 ?= python3
 VENV    ?= .venv
@@ -10,37 +10,46 @@ PYTHON  := $(VENV)/bin/python
 STAMPS  := $(VENV)/.stamps
 PYTEST_ARGS ?=
 
-# The baseline of each task, then its NC twin.
+# One process per core. All tests of a file run in the same process, so they share its fixtures.
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+# For each task the baseline, then its NC variant.
 DEMO_ALL := \
 	classification/resnet18_gn_1xb2 classification/resnet18_nc_1xb2 \
 	mask_rcnn/mask-rcnn_r18_fpn_gn-all_1xb2 mask_rcnn/mask-rcnn_r18_fpn_nc-all_1xb2 \
 	deeplab/deeplabv3plus_r18-d8_gn_1xb2 deeplab/deeplabv3plus_r18-d8_nc_1xb2 \
 	cyclegan/cyclegan_resnet2-w16_in_1xb8-10e cyclegan/cyclegan_resnet2-w16_nc_1xb8-10e
 
-# --no-compile: byte code is written at first import instead, only for what is imported, so Python
-# must be allowed to write it.
+# --no-compile saves time: Python compiles a module when it is first imported. For that Python must
+# be allowed to write byte code.
 INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-all test bench lint format clean
+.PHONY: help setup demo demo-all test test-slow test-torch bench lint format clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMPS)/demo  ## train GroupNorm and NC on real digits, write work_dirs/demo/report.md (minutes)
+demo: $(STAMPS)/demo  ## train GroupNorm and NC on handwritten digits, write work_dirs/demo/report.md (minutes)
 	$(PYTHON) tools/make_digits.py data/digits
 	$(PYTHON) tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py configs/classification/resnet18_nc_1xb2_digits.py --seeds 1 --out work_dirs/demo
 
-demo-all: setup  ## the same for detection, segmentation and translation: work_dirs/demo-all/report.md (an hour)
+demo-all: setup  ## the same for all four tasks, write work_dirs/demo-all/report.md (an hour)
 	$(PYTHON) tools/make_digits.py data/digits
 	$(PYTHON) tools/compare.py $(foreach config,$(DEMO_ALL),configs/$(config)_digits.py) --seeds 1 --out work_dirs/demo-all --title 'Four tasks on handwritten digits'
 
-test: setup  ## run the tests (the first run compiles mmcv's operators, about 15 minutes once)
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+test: setup  ## run the tests (6 minutes; the first run also compiles mmcv's operators, 15 minutes)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
-bench: $(STAMPS)/demo  ## time NC beside what it replaces, on a few layers and a small ResNet (minutes)
+test-slow: setup  ## run the tests that `make test` leaves out
+	$(PYTEST) -m slow $(PYTEST_ARGS)
+
+test-torch:  ## test ops and layers with another version of torch: make test-torch TORCH=2.4.1
+	$(PYTHON3) tools/test_torch.py $(TORCH) $(PYTEST_ARGS)
+
+bench: $(STAMPS)/demo  ## time NC and convolution + GroupNorm, on some layers and a small ResNet (minutes)
 	$(PYTHON) benchmarks/run.py short
 
 setup: $(STAMPS)/full $(STAMPS)/dev  ## install everything for development into .venv
@@ -49,11 +58,11 @@ lint: $(STAMPS)/dev  ## check style with ruff
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-format: $(STAMPS)/dev  ## let ruff repair style
+format: $(STAMPS)/dev  ## repair style with ruff
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-clean:  ## remove .venv and what builds and tools left; data/, work_dirs/ and built wheels stay
+clean:  ## remove .venv, builds and caches; keep data/, work_dirs/ and built wheels
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache nc_plugins/ops/_C*.so
 
 $(STAMPS)/venv: requirements/build.txt
@@ -62,9 +71,9 @@ $(STAMPS)/venv: requirements/build.txt
 	$(INSTALL) -r requirements/build.txt
 	@mkdir -p $(STAMPS) && touch $@
 
-# mmcv's operators are not needed here, and compiling them is what takes long.
-# The editable install compiles the "cpu" backend in place, half a minute; without a C++ compiler
-# everything runs all the same, slower.
+# The demo does not need mmcv's operators, whose compilation takes minutes. The editable install
+# compiles the "cpu" backend in place in half a minute. Without a C++ compiler the demo still runs,
+# with the slower "aten" backend.
 $(STAMPS)/demo: $(STAMPS)/venv requirements/demo.txt setup.py tools/install_mmcv.py $(wildcard nc_plugins/csrc/*)
 	$(INSTALL) -r requirements/demo.txt
 	$(PYTHON) tools/install_mmcv.py --no-build

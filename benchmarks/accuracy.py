@@ -1,10 +1,10 @@
-"""Float32 error of NC against its definition in float64, as a table for docs/math.md.
+"""Float32 error of NC, as a table for docs/math.md.
 
     python benchmarks/accuracy.py
 
-Errors are the largest deviation from float64, over the largest entry of the result, worst of three
-seeds; of the gradients of input, weight and gain the worst. 'definition' is im2col in float32, NC
-the backend that 'auto' takes.
+The error is the largest deviation from the definition in float64, divided by the largest entry of
+the result. The table has the largest error of three seeds, and for the gradients the largest of
+input, weight and gain. 'NC' is the backend that 'auto' chooses, 'definition' is im2col in float32.
 """
 
 import torch
@@ -22,6 +22,7 @@ CASES = {  # name: input shape, weight shape, options
 
 
 def errors(operator, tensors, truth=None, dtype=torch.float32, **options):
+    """Errors of output and gradients against ``truth``, or without it the results themselves."""
     x, weight, gain, cotangent = (t.to(dtype).requires_grad_() for t in tensors)
     out = operator(x, weight, gain=gain, **options)
     results = [out, *torch.autograd.grad(out, (x, weight, gain), cotangent)]

@@ -1,6 +1,7 @@
-"""What is measured, as data: convolutions of the networks in configs/, and whole training steps.
+"""The measured cases as data: convolutions of the networks in configs/, and whole training steps.
 
-Every convolution here has a norm behind it, or a slot for one, in the configs. Knows no torch.
+Each convolution is followed by a norm in the configs, or has a norm slot. This module does not
+import torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Conv:
-    """A square convolution on [batch, inputs, height, width], ``count`` times in its network."""
+    """A convolution with a square kernel on an input of shape [batch, inputs, height, width].
+
+    Args:
+        count: how often the network contains this convolution.
+        transposed: a transposed 3x3 convolution of stride 2 and output_padding 1, which doubles
+            the image size.
+        stem: the first convolution of the network. Its input is an image and needs no gradient.
+        calls: consecutive calls in one measurement, which is their median. More than 1 for
+            calls that take microseconds.
+    """
 
     group: str
     batch: int
@@ -23,8 +33,9 @@ class Conv:
     stride: int = 1
     padding: int = 0
     dilation: int = 1
-    transposed: bool = False  # by 3x3 and stride 2 to twice the size: output_padding 1
-    stem: bool = False  # the network's first: its input is an image and wants no gradient
+    transposed: bool = False
+    stem: bool = False
+    calls: int = 1
 
     @property
     def name(self) -> str:
@@ -37,7 +48,7 @@ class Conv:
 
     @property
     def label(self) -> str:
-        """For tables and axes."""
+        """The case in words, for tables and plots."""
         text = f'{self.kernel}x{self.kernel} {self.inputs} to {self.outputs} at '
         text += f'{self.height}x{self.width}' if self.height != self.width else f'{self.height}'
         text += f' stride {self.stride}' if self.stride > 1 else ''
@@ -47,29 +58,29 @@ class Conv:
 
     @property
     def positions(self) -> int:
-        """Output positions of the batch."""
+        """Number of output positions in the batch."""
         if self.transposed:
             return self.batch * self.height * self.width * self.stride**2
-        reach = self.dilation * (self.kernel - 1) + 1
+        extent = self.dilation * (self.kernel - 1) + 1  # of the dilated kernel
         height, width = (
-            (side + 2 * self.padding - reach) // self.stride + 1
+            (side + 2 * self.padding - extent) // self.stride + 1
             for side in (self.height, self.width)
         )
         return self.batch * height * width
 
     @property
     def patches(self) -> int:
-        """Values of the im2col matrix."""
+        """Number of values in the im2col matrix."""
         return self.positions * self.inputs * self.kernel**2
 
     @property
     def products(self) -> int:
-        """Multiplications of a forward pass."""
+        """Number of multiplications in a forward pass."""
         share = self.stride**2 if self.transposed else 1
         return self.patches * self.outputs // share
 
     def shrunk(self, patches: int) -> Conv:
-        """The case itself, or with fewer samples, then smaller images, so that im2col fits."""
+        """Reduce the batch, then the image, until im2col has at most ``patches`` values."""
         small = self
         while small.patches > patches and small.batch > 1:
             small = replace(small, batch=small.batch // 2)
@@ -84,7 +95,7 @@ class Model:
 
     group: str
     network: str
-    size: int  # pixels a side
+    size: int  # height and width of the images, in pixels
     batch: int
     classes: int
 
@@ -108,12 +119,12 @@ class Model:
 
 Case = Conv | Model
 
-# inputs, outputs, kernel, stride, how many times the image's side is that of the input, count
+# inputs, outputs, kernel, stride, image size / input size, count
 _RESNET50 = (
     (3, 64, 7, 2, 1, 1),
     (64, 64, 1, 1, 4, 1),
     (64, 64, 3, 1, 4, 3),
-    (64, 256, 1, 1, 4, 4),  # the shortcut among them
+    (64, 256, 1, 1, 4, 4),  # including the shortcut
     (256, 64, 1, 1, 4, 2),
     (256, 128, 1, 1, 4, 1),
     (128, 128, 3, 2, 4, 1),
@@ -134,7 +145,7 @@ _RESNET50 = (
     (2048, 512, 1, 1, 32, 2),
     (512, 512, 3, 1, 32, 2),
 )
-_RESNET18_CIFAR = (  # 3x3 stem of stride 1, no pooling
+_RESNET18_CIFAR = (  # its stem is a 3x3 convolution of stride 1 without pooling
     (3, 64, 3, 1, 1, 1),
     (64, 64, 3, 1, 1, 4),
     (64, 128, 3, 2, 1, 1),
@@ -147,8 +158,8 @@ _RESNET18_CIFAR = (  # 3x3 stem of stride 1, no pooling
     (256, 512, 1, 2, 4, 1),
     (512, 512, 3, 1, 8, 3),
 )
-# FPN and RPN share a shape on the first four levels; mmdet's gn-all leaves the RPN plain, and
-# mask-rcnn_r50-scratch_fpn_nc-all-rpn has a slot there.
+# The 3x3 convolutions of FPN and RPN have the same shapes on the first four pyramid scales. The RPN
+# has a norm slot in mask-rcnn_r50-scratch_fpn_nc-all-rpn, and none in mmdet's gn-all.
 _FPN = (
     (256, 256, 1, 1, 4, 1),
     (512, 256, 1, 1, 8, 1),
@@ -172,7 +183,7 @@ def _rows(group: str, rows, batch: int, height: int, width: int) -> tuple[Conv, 
 
 
 def _merged(convs) -> tuple[Conv, ...]:
-    """Equal shapes once, their counts added."""
+    """List each shape once, with the sum of the counts."""
     counts: dict[Conv, int] = {}
     for conv in convs:
         shape = replace(conv, count=0)
@@ -181,14 +192,14 @@ def _merged(convs) -> tuple[Conv, ...]:
 
 
 def _mask_rcnn() -> tuple[Conv, ...]:
-    """Two images of 800x1333, which mmdet pads to a multiple of 32."""
+    """Mask R-CNN R50-FPN on two images of 800x1333, which mmdet pads to multiples of 32."""
     group = 'mask-rcnn'
     return _merged(
         (
             *_rows(group, (*_RESNET50, *_FPN), 2, 800, 1344),
-            Conv(group, 2, 256, 256, 3, 13, 21, 1, padding=1),  # the RPN on the coarsest level
-            Conv(group, 2 * 512, 256, 256, 3, 7, 7, 4, padding=1),  # box head, 512 RoIs an image
-            Conv(group, 2 * 128, 256, 256, 3, 14, 14, 4, padding=1),  # mask head, a quarter of them
+            Conv(group, 2, 256, 256, 3, 13, 21, 1, padding=1),  # RPN, coarsest scale
+            Conv(group, 2 * 512, 256, 256, 3, 7, 7, 4, padding=1),  # box head, 512 RoIs per image
+            Conv(group, 2 * 128, 256, 256, 3, 14, 14, 4, padding=1),  # mask head, 128 RoIs
         )
     )
 
@@ -206,7 +217,7 @@ def _deeplab() -> tuple[Conv, ...]:
 def _cyclegan() -> tuple[Conv, ...]:
     """Generator, then discriminator, on one image of 256x256.
 
-    Reflection is a padding step of its own, so the layers that have it are given padded images.
+    Reflection padding is a separate step, so layers that have it receive padded images here.
     """
     group = 'cyclegan'
     return (
@@ -223,6 +234,8 @@ def _cyclegan() -> tuple[Conv, ...]:
 
 
 _RESNET50_B2 = _rows('resnet50', _RESNET50, 2, 224, 224)
+# So small that the time is the overhead of Python and of the dispatcher.
+_TINY = Conv('overhead', 1, 4, 4, 3, 4, 4, count=1, padding=1, calls=100)
 _CIFAR_STEP = Model('models', 'resnet18-cifar', 32, 2, classes=10)
 _SHORT = ('k7-o64-s2', '56x56-k3-o64', '56x56-k1-o256', '14x14-k3-o256', '7x7-k3-o512')
 
@@ -234,6 +247,7 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     'deeplab': _deeplab(),
     'cyclegan': _cyclegan(),
     'models': (_CIFAR_STEP, Model('models', 'resnet50', 224, 2, classes=1000)),
+    'overhead': (_TINY,),
     'models-b32': (Model('models-b32', 'resnet50', 224, 32, classes=1000),),
     'short': (*(c for c in _RESNET50_B2 if c.name.endswith(_SHORT)), _CIFAR_STEP),
 }

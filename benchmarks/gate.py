@@ -1,4 +1,4 @@
-"""No number is worth anything for an operator that computes something else: the gate before."""
+"""Correctness check before any measurement: wrong results are not timed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from systems import Options
 
 from nc_plugins.ops import reference
 
-PATCHES = 8 * 2**20  # values of an im2col matrix that is made here, in float64
-# Largest deviation from float64 over the largest entry. A layer that is 1 % off must not pass, so
-# bfloat16, which is too coarse to tell, is checked in float32 besides.
+PATCHES = 8 * 2**20  # largest im2col matrix to build here, in float64 values
+# Largest deviation from float64, relative to the largest entry. A result that is 1 % off must fail.
+# The tolerance of bfloat16 is too coarse for that, so it is checked in float32 too.
 TOLERANCE = {'float32': 1e-4, 'bfloat16': 8 * torch.finfo(torch.bfloat16).eps}
 
 
 class WrongResult(Exception):
-    """A system that claims to be NC computes something else."""
+    """An NC system does not compute normalized convolution."""
 
 
 def gate(
     cases: Sequence[Case], wanted: Sequence[str], options: Options, say: Callable[[str], None]
 ) -> None:
-    """Compare every system that claims to be NC with the definition, output and all gradients.
+    """Compare output and gradients of every NC system with the definition.
 
     Raises:
-        WrongResult: one deviates; the message says which, where and by how much.
+        WrongResult: a system deviates. The message has its name, the tensor and the deviation.
     """
     convs = []
     for case in cases:
@@ -38,10 +38,10 @@ def gate(
         say(f'gate {i}/{len(shapes)}: {conv.name[1:]}')
         truth = _definition(conv, options.device)
         for dtype in dict.fromkeys(('float32', options.dtype)):
-            there = replace(options, dtype=dtype)
-            for name in systems.systems_of(conv, wanted, there):
+            conditions = replace(options, dtype=dtype)
+            for name in systems.systems_of(conv, wanted, conditions):
                 if systems.claims_nc(name):
-                    _compare(name, conv, there, truth)
+                    _compare(name, conv, conditions, truth)
 
 
 def _compare(name: str, conv: Conv, options: Options, truth: dict[str, torch.Tensor]) -> None:
@@ -49,16 +49,16 @@ def _compare(name: str, conv: Conv, options: Options, truth: dict[str, torch.Ten
     for key, value in _results(name, conv, options, truth).items():
         expected = truth[key.removeprefix('inference ')]
         error = ((value - expected).abs().max() / expected.abs().max()).item()
-        if not error <= allowed:  # NaN too
+        if not error <= allowed:  # NaN must fail too
             raise WrongResult(
                 f'{name} is wrong on {conv.name[1:]} in {options.dtype}, {options.layout}: its '
-                f'{key} deviates from the definition by {error:.1e} of the largest entry, allowed '
-                f'are {allowed:.1e}; nothing was measured'
+                f'{key} deviates from the definition by {error:.1e} of the largest entry, '
+                f'{allowed:.1e} is allowed; nothing was measured'
             )
 
 
 def _definition(conv: Conv, device: str) -> dict[str, torch.Tensor]:
-    """Tensors for the case, float32 numbers in float64, and what the definition makes of them."""
+    """Random inputs that float32 represents exactly, and the results in float64."""
     generator = torch.Generator().manual_seed(2)
     size = (conv.outputs, conv.inputs, conv.kernel, conv.kernel)
     weight = torch.randn(size, generator=generator) / (conv.inputs * conv.kernel**2) ** 0.5
@@ -93,15 +93,19 @@ def _results(name: str, conv: Conv, options: Options, truth) -> dict[str, torch.
     with torch.no_grad():
         for key, parameter in parameters.items():
             parameter.copy_(truth[key])
-    block = options.place(block)
+    block = systems.SYSTEMS[name].finish(options.place(block))
     leaves = {'input': options.batch(conv, truth['input']).requires_grad_(), **parameters}
-    # TF32 is a choice about convolutions, and not what is asked here.
+    results = {}
+    # TF32 is a choice of precision in convolutions, and it is not tested here.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        with options.autocast():
-            out = block(leaves['input'])
-        grads = torch.autograd.grad(out, list(leaves.values()), truth['cotangent'].to(out))
+        if systems.trains(name):
+            with options.autocast():
+                out = block(leaves['input'])
+            grads = torch.autograd.grad(out, list(leaves.values()), truth['cotangent'].to(out))
+            results['output'] = out.detach()
+            for key, grad in zip(leaves, grads, strict=True):
+                results[f'gradient of {key}'] = grad
         block.eval()
         with torch.no_grad(), options.autocast():
-            inference = block(leaves['input'])
-    gradients = {f'gradient of {key}': grad for key, grad in zip(leaves, grads, strict=True)}
-    return {'output': out.detach(), 'inference output': inference, **gradients}
+            results['inference output'] = block(leaves['input'])
+    return results

@@ -1,4 +1,4 @@
-"""Time and memory of the systems on one case, the systems taking turns."""
+"""Time and memory of several systems on one case, measured in alternation."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from cases import Case, Conv, Model
-from systems import Options, Work, images, work
+from systems import Options, Work, images, trains, work
 
-WARMUP = 3  # rounds that do not count
-PROCESSES = 3  # in which the peak memory of a step is measured, each fresh
+WARMUP = 3  # rounds that are run and not counted
+PROCESSES = 3  # fresh processes in which the peak memory of a step is measured
 
-Figures = dict[str, dict[str, list[float]]]  # mode or metric -> system -> a number a round
+Measurements = dict[str, dict[str, list[float]]]  # mode or metric -> system -> value per round
 
 
 def order(round_: int, count: int) -> list[int]:
-    """Who runs when: rotated from round to round, each behind another neighbour than before.
+    """The order in which ``count`` systems run in one round.
 
-    A plain rotation would leave every system behind the same neighbour, and so with what that one
-    leaves in caches and heap. In this square (E. J. Williams, 1949) each stands once at each place
-    in ``count`` rounds and, in twice as many, equally often right behind each other one.
+    A system inherits caches and heap from the one that ran before it. A plain rotation would give
+    it the same predecessor in every round. This is a Williams design (E. J. Williams, 1949): in
+    ``count`` rounds each system runs once at each position, and in twice as many rounds it follows
+    each other system equally often.
     """
     zigzag = [(i + 1) // 2 if i % 2 else -(i // 2) for i in range(count)]
     row = [(step + round_) % count for step in zigzag]
@@ -34,10 +36,11 @@ def order(round_: int, count: int) -> list[int]:
 
 
 class Clock:
-    """Times one turn; on CUDA with events, after a flush of the L2 cache.
+    """Measures elapsed time; on CUDA with events, after flushing the L2 cache.
 
-    ``hide_launch``: the GPU is kept busy until the kernels are queued, as it is in the middle of a
-    network, so that kernels are measured. Otherwise launches count, as they do in a whole step.
+    Args:
+        hide_launch: keep the GPU busy until all kernels are queued, as in the middle of a network,
+            so that only the kernels are timed. Otherwise launches count, as in a whole step.
     """
 
     def __init__(self, device: str, hide_launch: bool) -> None:
@@ -45,11 +48,11 @@ class Clock:
         if self.cuda:
             self.flushed = torch.empty(2**28, dtype=torch.uint8, device=device)  # > any L2
 
-    def ready(self) -> None:
+    def prepare(self) -> None:
         if self.cuda:
             self.flushed.zero_()
             if self.hide_launch:
-                torch.cuda._sleep(4_000_000)  # cycles, some 2 ms
+                torch.cuda._sleep(4_000_000)  # cycles, about 2 ms
             else:
                 torch.cuda.synchronize()
 
@@ -61,17 +64,17 @@ class Clock:
         return event
 
     def between(self, start, end) -> float:
-        """Milliseconds."""
+        """Milliseconds between two marks."""
         if not self.cuda:
             return 1e3 * (end - start)
         end.synchronize()
         return start.elapsed_time(end)
 
 
-def turn(work: Work, clock: Clock, training: bool) -> dict[str, float]:
-    """Milliseconds by mode."""
+def time_call(work: Work, clock: Clock, training: bool) -> dict[str, float]:
+    """Milliseconds of one forward pass, or of forward and backward, by mode."""
     work.clear()
-    clock.ready()
+    clock.prepare()
     start = clock.mark()
     with torch.set_grad_enabled(training):
         out = work.forward()
@@ -85,58 +88,61 @@ def turn(work: Work, clock: Clock, training: bool) -> dict[str, float]:
 
 def times(
     case: Case, names: Sequence[str], modes: Sequence[str], rounds: int, options: Options
-) -> Figures:
-    """Milliseconds of each of ``modes`` among fwd, bwd and train; the others are left alone."""
+) -> Measurements:
+    """Milliseconds of each of ``modes`` among fwd, bwd and train. Other modes are ignored."""
     x = images(case, options)
-    works = [work(name, case, options, x) for name in names]
-    clock = Clock(options.device, hide_launch=isinstance(case, Conv))
-    taken: Figures = {}
+    works = {name: work(name, case, options, x) for name in names}
+    calls = getattr(case, 'calls', 1)
+    # Overhead consists of launches, so they must not be hidden.
+    clock = Clock(options.device, hide_launch=isinstance(case, Conv) and calls == 1)
+    measured: Measurements = {}
     for training, possible in ((False, ('fwd',)), (True, ('bwd', 'train'))):
         wanted = [mode for mode in possible if mode in modes]
-        if not wanted:
+        running = [name for name in names if trains(name) or not training]
+        if not wanted or not running:
             continue
-        taken |= {mode: {name: [] for name in names} for mode in wanted}
-        for each in works:
-            each.module.train(training)
+        measured |= {mode: {name: [] for name in running} for mode in wanted}
+        for name in running:
+            works[name].module.train(training)
         gc.collect()
         gc.disable()
         for i in range(WARMUP + rounds):
-            for place in order(i, len(names)):
-                result = turn(works[place], clock, training)
+            for position in order(i, len(running)):
+                name = running[position]
+                found = [time_call(works[name], clock, training) for _ in range(calls)]
                 for mode in wanted if i >= WARMUP else ():
-                    taken[mode][names[place]].append(result[mode])
+                    measured[mode][name].append(median(result[mode] for result in found))
         gc.enable()
-    return taken
+    return measured
 
 
-def memory(case: Case, names: Sequence[str], options: Options) -> Figures:
-    """Bytes: 'kept', and 'peak' of a model's training step."""
-    taken: Figures = {'kept': {name: [kept(name, case, options)] for name in names}}
+def memory(case: Case, names: Sequence[str], options: Options) -> Measurements:
+    """Bytes in training: 'kept' for backward, and for a model the 'peak' of a step."""
+    names = [name for name in names if trains(name)]
+    measured: Measurements = {'kept': {name: [kept(name, case, options)] for name in names}}
     if isinstance(case, Model):
-        taken['peak'] = {name: [] for name in names}
+        measured['peak'] = {name: [] for name in names}
         for i in range(PROCESSES):
-            for place in order(i, len(names)):
+            for position in order(i, len(names)):
                 with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-                    result = process.submit(peak, names[place], case, options).result()
-                taken['peak'][names[place]].append(result)
-    return taken
+                    result = process.submit(peak, names[position], case, options).result()
+                measured['peak'][names[position]].append(result)
+    return measured
 
 
 def kept(name: str, case: Case, options: Options) -> int:
-    """Bytes that autograd keeps from forward to backward: each storage once, no parameters.
+    """Bytes that autograd keeps between forward and backward, without parameters.
 
-    The input counts, and so does any copy made of a weight. What an operator would hide from
-    torch.autograd.graph.saved_tensors_hooks is not seen here, but in the peak.
+    Each storage counts once, the input and copies of a weight included. A tensor that an operator
+    hides from torch.autograd.graph.saved_tensors_hooks is missing here and is part of the peak.
     """
     job = work(name, case, options, images(case, options))
-    job.finish(job.forward())  # a pair may join in its first step
-    job.clear()
     own = {parameter.untyped_storage().data_ptr() for parameter in job.module.parameters()}
     storages = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage  # held, so that no address comes twice
+        storages[storage.data_ptr()] = storage  # holding it keeps the address from being reused
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -146,15 +152,15 @@ def kept(name: str, case: Case, options: Options) -> int:
 
 
 def peak(name: str, case: Model, options: Options) -> int:
-    """Bytes that training steps take at most beyond model and input; wants a fresh process.
+    """Peak bytes of training steps beyond model and input. Needs a fresh process.
 
-    CUDA: of the allocator. CPU: from the resident size before to its high-water mark (proc(5):
-    VmHWM, reset by writing 5 to clear_refs), so that what libraries allocate for themselves counts.
-    Three steps, because holes that the second does not fit into belong to what a training takes.
+    CUDA: of the allocator. CPU: of the resident set, from VmHWM in /proc/self/status (proc(5);
+    reset by writing 5 to clear_refs), so memory that libraries allocate counts too. Three steps
+    run, because the heap may be fragmented after the first one.
     """
     torch.set_num_threads(options.threads)
     job = work(name, case, options, images(case, options))
-    # Code is loaded in the first step, and is not the memory of a step.
+    # The first step loads code, which is not memory of a step.
     small = replace(job, input=options.place(job.input[..., :32, :32].contiguous()))
     small.finish(small.forward())
     job.clear()
@@ -167,12 +173,12 @@ def peak(name: str, case: Model, options: Options) -> int:
 
 
 def _reset_peak(device: str) -> int:
-    """Begin anew with what is in use now, in bytes."""
+    """Reset the peak, and return the bytes in use now."""
     if device == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory must not serve the step unseen
+    ctypes.CDLL(None).malloc_trim(0)  # so that the step cannot reuse freed memory uncounted
     Path('/proc/self/clear_refs').write_text('5')
     return _status('VmRSS')
 

@@ -1,4 +1,4 @@
-"""results.csv: one measurement a row, rows only ever added."""
+"""results.csv holds one measurement per row. Rows are only added, never changed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _KEY = ('case', 'system', 'mode', 'metric', 'dtype', 'layout', 'device', 'thread
 Row = dict[str, str]
 
 
-def spread(values: Sequence[float]) -> dict[str, str]:
-    """Median and 20 % and 80 % quantile (linear between neighbours), six digits."""
+def quantiles(values: Sequence[float]) -> dict[str, str]:
+    """Median, 20 % and 80 % quantile (linear interpolation) with six digits."""
     fifths = statistics.quantiles(values, n=5, method='inclusive') if len(values) > 1 else values
     named = {'q50': statistics.median(values), 'q20': fifths[0], 'q80': fifths[-1]}
     return {name: f'{value:.6g}' for name, value in named.items()}
@@ -32,10 +32,11 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
-    """Add whole rows in one write; a new file gets the header.
+    """Add whole rows in one write. A new file gets the header first.
 
     Raises:
-        ValueError: the file's header is another one, or its last line is not finished.
+        ValueError: the file has another header, or its last line is incomplete.
+        OSError: the disk is full; the file is then restored.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
@@ -45,16 +46,18 @@ def append(path: Path, rows: Iterable[Row]) -> None:
         if not before:
             writer.writeheader()
         elif before.split(b'\n', 1)[0].decode() != ','.join(COLUMNS) or before[-1:] != b'\n':
-            raise ValueError(f'{path} does not begin with the header, or ends in half a line')
+            raise ValueError(
+                f'{path} does not begin with the header, or ends in an incomplete line'
+            )
         writer.writerows(rows)
         data = file.getvalue().encode()
         if os.write(target.fileno(), data) != len(data):
             os.truncate(target.fileno(), len(before))
-            raise OSError(f'{path}: no room for {len(data)} bytes')
+            raise OSError(f'{path}: no space for {len(data)} bytes')
 
 
 def read(path: Path) -> list[Row]:
-    """All rows; none where there is no file yet."""
+    """All rows, or an empty list if the file does not exist."""
     if not path.exists():
         return []
     with path.open(newline='') as file:
@@ -62,5 +65,5 @@ def read(path: Path) -> list[Row]:
 
 
 def latest(rows: Iterable[Row]) -> list[Row]:
-    """Of each measurement the row that was added last."""
+    """The newest row of each measurement."""
     return list({tuple(row[name] for name in _KEY): row for row in rows}.values())

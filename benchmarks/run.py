@@ -1,19 +1,25 @@
-"""Measure NC beside what a user would pick instead; --record adds the rows to results.csv.
+"""Measure NC and the layers that it replaces; --record adds the rows to results.csv.
 
-    python benchmarks/run.py resnet50 models --modes fwd train memory --record    # the CPU figures
-    python benchmarks/run.py resnet50-b32 models models-b32 --modes train memory --record \\
-        --device cuda --dtype bfloat16 --layout channels_last                     # the GPU figures
-    python benchmarks/report.py                                                   # tables and plots
+    # the CPU tables
+    python benchmarks/run.py resnet50 models overhead --modes fwd train memory --record
+    # the GPU tables
+    python benchmarks/run.py resnet50-b32 models models-b32 overhead --modes fwd train memory \\
+        --device cuda --dtype bfloat16 --layout channels_last --record
+    # docs/benchmarks from results.csv
+    python benchmarks/report.py
 
-First every NC system is compared with the definition in float64 on each case (a smaller one where
-im2col would be large). One wrong result ends the run before anything is measured. Then, case by
-case, the systems take turns in one process. Ratios are taken within a round, so that a machine that
-slows down slows both sides; they are rows of their own ('time / conv+gn').
+First, every NC system is compared with the definition in float64 on each case, on a smaller input
+if the im2col matrix would be large. One wrong result ends the run before anything is measured.
+Then the systems run in alternation in one process, one case after the other. Ratios are taken
+within a round, so that a change in the speed of the machine affects both sides. They are rows of
+their own, for example 'time / conv+gn'.
 
-Modes: fwd is inference (eval, no gradients); train is forward and backward with all gradients, of
-a model with its loss and SGD; bwd is what follows the forward pass, in the same turns as train;
-memory is 'kept', the bytes which autograd keeps between forward and backward, and for models
-'peak', what a training step takes at most beyond model and input.
+Modes:
+    fwd     inference: eval mode, no gradients
+    train   forward and backward with all gradients; for a model also the loss and SGD
+    bwd     the part of train after the forward pass
+    memory  'kept', the bytes that autograd keeps between forward and backward, and for models
+            'peak', the peak memory of a training step beyond model and input
 """
 
 from __future__ import annotations
@@ -43,8 +49,6 @@ from systems import Options, systems_of
 from nc_plugins.ops import cpu, triton
 from nc_plugins.report import plain
 
-BASELINES = ('conv', 'conv+gn', 'convws+gn')  # what systems that claim to be NC are divided by
-
 
 def measure(
     cases: Sequence[Case],
@@ -54,14 +58,14 @@ def measure(
     options: Options,
     record: Path | None,
 ) -> list[Row]:
-    """Gate, then measure; the rows of a case are recorded as soon as it is done."""
+    """Check the results, then measure. The rows of each case are recorded at once."""
     gate(cases, wanted, options, say)
     found, start = [], time.monotonic()
     total, done = sum(case.products for case in cases), 0
     for i, case in enumerate(cases, start=1):
-        gone = time.monotonic() - start
-        left = f', about {gone / done * (total - done):.0f} s left' if done else ''
-        say(f'{i}/{len(cases)} after {gone:.0f} s{left}: {case.name}')
+        elapsed = time.monotonic() - start
+        left = f', about {elapsed / done * (total - done):.0f} s left' if done else ''
+        say(f'{i}/{len(cases)} after {elapsed:.0f} s{left}: {case.name}')
         names, stamped, new = systems_of(case, wanted, options), stamp(options), []
         for mode, values in times(case, names, modes, rounds, options).items():
             new += rows(case.name, mode, 'time', 'ms', values, stamped)
@@ -78,25 +82,22 @@ def measure(
 def rows(
     case: str, mode: str, metric: str, unit: str, values: Mapping[str, Sequence[float]], stamp: Row
 ) -> Iterator[Row]:
-    """Each system's figure, and the ratios of NC to what it is compared with, round by round."""
+    """The values of each system, and the ratios to its baselines within each round."""
 
     def row(name: str, metric: str, unit: str, numbers: Sequence[float]) -> Row:
-        what = {'case': case, 'system': name, 'mode': mode, 'metric': metric, 'unit': unit}
-        return {**what, **results.spread(numbers), **stamp}
+        key = {'case': case, 'system': name, 'mode': mode, 'metric': metric, 'unit': unit}
+        return {**key, **results.quantiles(numbers), **stamp}
 
     for name, numbers in values.items():
         yield row(name, metric, unit, numbers)
-        bases = BASELINES if systems.claims_nc(name) else ()
-        if name == 'definition':
-            bases = (*bases, 'nc')
-        for base in bases:
+        for base in systems.baselines(name):
             if base in values:
                 ratios = [n / b for n, b in zip(numbers, values[base], strict=True)]
                 yield row(name, f'{metric} / {base}', '1', ratios)
 
 
 def stamp(options: Options) -> Row:
-    """The columns that say where, with what and when."""
+    """The columns for conditions, device, versions and time."""
     try:
         triton = version('triton')
     except PackageNotFoundError:
@@ -125,7 +126,7 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str:
-    """Short commit, with a '+' if anything but the records differs from it; '' without git."""
+    """The short commit, with a '+' if files other than the records differ; '' without git."""
 
     def git(*args: str) -> str:
         command = ['git', '-C', str(Path(__file__).parents[1]), *args]
@@ -153,28 +154,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     add('--modes', nargs='+', default=['fwd', 'train'], choices=modes)
     known = systems.SYSTEMS
     add('--systems', nargs='+', default=[*known], choices=known, help='default: all')
-    add('--rounds', type=int, default=20, help='turns of each system; default 20')
+    add('--rounds', type=int, default=20, help='measurements of each system; default 20')
     add('--threads', type=int, default=2, help='default 2')
-    add('--dtype', choices=TOLERANCE, default='float32', help='bfloat16 is autocast')
+    add('--dtype', choices=TOLERANCE, default='float32', help='bfloat16 means autocast')
     add('--layout', choices=['nchw', 'channels_last'], default='nchw')
     add('--device', choices=['cpu', 'cuda'], default='cpu')
-    to = 'add the rows to benchmarks/results.csv, or to CSV'
-    add('--record', nargs='?', type=Path, const=results.RESULTS, metavar='CSV', help=to)
+    target = 'add the rows to benchmarks/results.csv, or to CSV'
+    add('--record', nargs='?', type=Path, const=results.RESULTS, metavar='CSV', help=target)
     args = parser.parse_args(argv)
 
     options = Options(args.threads, args.dtype, args.layout, args.device)
     torch.set_num_threads(options.threads)
     logging.basicConfig(format='%(message)s')
-    logging.getLogger('nc_plugins').setLevel(logging.INFO)  # which backend 'auto' runs
+    logging.getLogger('nc_plugins').setLevel(logging.INFO)  # logs which backend 'auto' runs
     if 'convws+gn' not in systems.SYSTEMS:
         say('without convws+gn: mmcv is not installed')
     missing = cpu.missing() if options.device == 'cpu' else triton.missing()
-    if args.record and missing:  # a row of 'nc' would then be one of a slower backend
+    if args.record and missing:  # the rows of 'nc' would be those of a slower backend
         say(f'error: nothing is recorded without the backend for this device: {missing}')
         return 1
     load = os.getloadavg()[0]  # runnable tasks, over the last minute
     if load > 0.5:
-        say(f'load average {load:.1f} before the start: other work blurs the figures')
+        say(f'load average {load:.1f} before the start: other programs disturb the measurement')
     cases = [case for group in args.groups for case in GROUPS[group]]
     try:
         found = measure(cases, args.systems, args.modes, args.rounds, options, args.record)

@@ -1,19 +1,21 @@
 """Install mmcv into the Python that runs this file.
 
-    python tools/install_mmcv.py             with its compiled operators (about 15 minutes, once)
-    python tools/install_mmcv.py --no-build  with operators if built before, else without (seconds)
+    python tools/install_mmcv.py             with compiled operators (about 15 minutes, once)
+    python tools/install_mmcv.py --no-build  with operators if they were built before, else without
 
-mmcv ships as source. Its operators are compiled against the torch at hand, yet the wheel's name
-does not say which torch that was, so a wheel of the wrong kind installs silently and fails only
-when an operator is called. Wheels therefore live in a folder of their own, keyed by torch, Python
-and CUDA, pip's cache is never used, and an operator is called before anything is believed.
-The folder is $NC_WHEELS, or nc_plugins/wheels in the user's cache folder.
+mmcv is published as source. Its operators are compiled for the installed torch, but the name of the
+wheel does not contain the version of torch. A wheel for another torch installs without an error and
+fails when an operator is called. Therefore this program keeps its wheels in a folder for each
+combination of torch, Python and CUDA, does not use pip's cache, and calls an operator as a test.
+The folders are in $NC_WHEELS, or in nc_plugins/wheels of the user's cache folder.
+
+Needs requirements/demo.txt to be installed.
 """
 
 import argparse
-import fcntl
 import importlib.metadata
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -41,14 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--no-build', action='store_true', help='never compile')
+    parser.add_argument('--no-build', action='store_true', help='do not compile')
     args = parser.parse_args()
 
     folder = wheel_folder()
     wheel = find_wheel(folder)
     if wheel is None and args.no_build:
         print(f'mmcv {VERSION} without operators: enough for classification.', flush=True)
-        # In its isolated build environment pip has no torch, so mmcv compiles nothing.
+        # pip's isolated build environment has no torch, so mmcv does not compile its operators.
         install(REQUIREMENT)
         return
     if wheel is None:
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def wheel_folder() -> Path:
-    """The folder for wheels that fit this torch, this Python and this kind of machine."""
+    """The folder for wheels for the installed torch, Python and CUDA."""
     try:
         torch_version = importlib.metadata.version('torch')
     except importlib.metadata.PackageNotFoundError:
@@ -78,19 +80,20 @@ def can_compile_cuda() -> bool:
 
 
 def find_wheel(folder: Path) -> Path | None:
-    # The Python tag in the pattern leaves out py3-none-any, the wheel without operators.
+    # The Python tag excludes py3-none-any, the wheel without operators.
     stem = f'{NAME.replace("-", "_")}-{VERSION}-{PYTHON_TAG}-{PYTHON_TAG}-'
-    wheels = sorted(folder.glob(f'{stem}*{os.uname().machine}.whl'))
+    wheels = sorted(folder.glob(f'{stem}*{platform.machine().lower()}.whl'))
     return wheels[0] if wheels else None
 
 
 def build_wheel(folder: Path) -> Path:
-    """Compile in a temporary folder and move the wheel into place once it has proved itself."""
+    """Compile in a temporary folder, test the wheel, and move it into ``folder``."""
+    from filelock import FileLock  # a dependency of torch, which wheel_folder() has found
+
     require_compiler()
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'w') as lock:
-        # Two clones may build at once: the second waits here and then finds the wheel.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # A second build at the same time waits here and then finds the wheel.
+    with FileLock(folder / '.lock'):
         wheel = find_wheel(folder)
         if wheel is not None:
             return wheel
@@ -107,26 +110,26 @@ def compile_wheel(folder: Path) -> Path:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     env = dict(os.environ, MMCV_WITH_OPS='1')
     env.setdefault('MAX_JOBS', str(cores))
-    # torch looks for ninja on the PATH, and a virtual environment need not be activated.
+    # torch looks for ninja on the PATH, also if the virtual environment is not activated.
     env['PATH'] = f'{Path(sys.executable).parent}{os.pathsep}{env.get("PATH", os.defpath)}'
     if not can_compile_cuda():
-        env['CUDA_VISIBLE_DEVICES'] = ''  # a GPU without nvcc: mmcv would start and then fail
+        env['CUDA_VISIBLE_DEVICES'] = ''  # with a GPU but without nvcc the build would fail
     print(
         f"Compiling mmcv's operators with {env['MAX_JOBS']} jobs: about 15 minutes on two cores, "
-        f'once for this torch and Python. The wheel will be kept in {folder.parent}',
+        f'once for this torch and Python. The wheel is stored in {folder.parent}',
         flush=True,
     )
     start = time.monotonic()
     options = ('--no-build-isolation', '--no-cache-dir', '--no-deps', '--wheel-dir', folder)
     if subprocess.run([*PIP, 'wheel', *options, REQUIREMENT], env=env).returncode:
-        sys.exit(f'{REQUIREMENT} did not compile: the reason is in the output above')
+        sys.exit(f'{REQUIREMENT} did not compile: see the output above')
     wheel = find_wheel(folder)
     if wheel is None:
         sys.exit(f'{REQUIREMENT} was built without operators: is torch importable?')
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / 'trial')
     if not operators_work(folder / 'trial'):
-        sys.exit(f'{wheel.name} was built, but mmcv.ops.nms fails: it is not kept')
+        sys.exit(f'{wheel.name} was built, but mmcv.ops.nms fails: the wheel is not stored')
     print(f'Compiled in {(time.monotonic() - start) / 60:.0f} minutes.', flush=True)
     return wheel
 
@@ -140,14 +143,14 @@ def require_compiler() -> None:
         sys.exit(f'{header} is missing: install the development package of this Python')
 
 
-def install(what: str) -> None:
+def install(requirement: str) -> None:
     options = ('--force-reinstall', '--no-deps', '--no-cache-dir', '--no-compile')
-    if subprocess.run([*PIP, 'install', *options, what]).returncode:
-        sys.exit(f'pip could not install {what}: the reason is in the output above')
+    if subprocess.run([*PIP, 'install', *options, requirement]).returncode:
+        sys.exit(f'pip could not install {requirement}: see the output above')
 
 
 def operators_work(package_folder: Path | None = None) -> bool:
-    """Call mmcv.ops.nms in a fresh process, on the mmcv in ``package_folder`` if one is given."""
+    """Call mmcv.ops.nms in a new process, with the mmcv in ``package_folder`` if given."""
     env = dict(os.environ)
     if package_folder is not None:
         env['PYTHONPATH'] = str(package_folder)

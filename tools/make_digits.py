@@ -3,15 +3,19 @@
 
     python tools/make_digits.py data/digits
 
-A folder of class folders (classification), COCO instances, a Pascal VOC tree and two unpaired
-domains, from the 1,797 real images that scikit-learn installs: no download. Takes seconds; a
-complete set is left alone.
+The layouts are class folders (classification), COCO instances, a Pascal VOC tree and two unpaired
+domains. The 1,797 real images come with scikit-learn, so nothing is downloaded. Takes seconds. A
+complete set is not written again.
 """
 
 import argparse
-import signal
 import sys
 import time
+
+from command_line import required_imports, run_tool
+
+with required_imports():
+    from nc_plugins.datasets.digits import write_digits
 
 
 def parse_args():
@@ -28,37 +32,25 @@ def parse_args():
     return parser.parse_args()
 
 
-def main() -> int:
-    args = parse_args()
+def make_digits(args) -> None:
     start = time.perf_counter()
-    # A polite kill cleans up like Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        from nc_plugins.datasets.digits import write_digits
-
-        written = write_digits(
-            args.dest,
-            scenes_train=args.scenes_train,
-            scenes_val=args.scenes_val,
-            seed=args.seed,
-            force=args.force,
-            progress=lambda line: print(line, flush=True),
-        )
-    except KeyboardInterrupt:
-        print('interrupted, nothing written', file=sys.stderr)
-        return 130
-    except ModuleNotFoundError as e:
-        print(f'error: {e}; run `make setup` first', file=sys.stderr)
-        return 1
-    except (ImportError, OSError, ValueError) as e:
-        print(f'error: {e}', file=sys.stderr)
-        return 1
+    written = write_digits(
+        args.dest,
+        scenes_train=args.scenes_train,
+        scenes_val=args.scenes_val,
+        seed=args.seed,
+        force=args.force,
+        progress=lambda line: print(line, flush=True),
+    )
     if written:
         print(f'{args.dest} written in {time.perf_counter() - start:.1f} s')
     else:
         print(f'{args.dest} is complete already, nothing to do (--force writes it again)')
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    errors = (ImportError, OSError, ValueError)
+    args = parse_args()
+    sys.exit(
+        run_tool(lambda: make_digits(args), errors, interrupted='interrupted, nothing written')
+    )

@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
-"""Train what a config of mmpretrain, mmdet, mmseg or this repository describes.
+"""Train a model from a config of mmpretrain, mmdet, mmseg or this repository.
 
     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 
-The arguments are those of OpenMMLab's own tools. The layer census and the run record are added
-to a config that does not list them.
+The arguments are those of OpenMMLab's train.py. A config that does not list NCCensusHook and
+RunRecordHook gets both.
 """
 
 import argparse
-import signal
 import sys
+
+from command_line import required_imports, run_tool
+
+with required_imports():
+    from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
+    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
+    from nc_plugins.engine.training import apply_training_flags, check_trainable
+    from nc_plugins.engine.usage import UsageError
 
 
 def parse_args(argv=None):
-    from nc_plugins.engine.launch import add_common_arguments
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,38 +35,25 @@ def parse_args(argv=None):
         nargs='?',
         const='auto',
         metavar='CKPT',
-        help='go on from this checkpoint, or without one from the latest in the work dir',
+        help='continue from this checkpoint; without CKPT, from the latest in the work dir',
     )
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
 
 def train(args):
-    from nc_plugins.engine.launch import launch, load_config
-    from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
-    from nc_plugins.engine.training import apply_training_flags, check_trainable
-
     cfg = load_config(args)
     check_trainable(cfg)
     apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
     check_checkpoint(cfg.get('load_from'))
     enter_scope(cfg)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    launch(cfg, lambda runner: runner.train())
+    build_and_run(cfg, lambda runner: runner.train())
 
 
 def main(argv=None) -> int:
-    try:
-        from nc_plugins.engine.usage import run_tool
-
-        args = parse_args(argv)
-    except ModuleNotFoundError as e:
-        print(f'error: {e}; run `make setup` first and use its .venv/bin/python', file=sys.stderr)
-        return 1
-    return run_tool(lambda: train(args))
+    return run_tool(lambda: train(parse_args(argv)), UsageError)
 
 
 if __name__ == '__main__':
-    # A polite kill cleans up like Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

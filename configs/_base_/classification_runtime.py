@@ -1,7 +1,7 @@
 # default_runtime.py for classification (mmpretrain).
 _base_ = './default_runtime.py'
 
-default_scope = 'mmpretrain'  # where a type is looked up first; unknown there means mmengine's
+default_scope = 'mmpretrain'  # registry in which types are looked up, before mmengine's
 
 default_hooks = dict(
     checkpoint=dict(save_best='accuracy/top1', rule='greater'),

@@ -1,22 +1,23 @@
-# What every config shares: registration, hooks, logs, seed. No model, no data, no task: the
-# *_runtime.py files beside it add the task, and configs inherit one of those.
+# Registration, hooks, logs and seed of every config. The other *_runtime.py files add the settings
+# of a task, and configs inherit one of them.
 
-# Registers NC, NCAffine, PN and the two hooks below; a config loads in a process that has not
-# imported nc_plugins. A child that imports more repeats the whole list (lists are not merged).
+# Registers NC, NCAffine, PN and the hooks below, so no other import is needed. A config that
+# imports more modules repeats this list, because mmengine does not merge lists.
 custom_imports = dict(imports=['nc_plugins'], allow_failed_imports=False)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    # In iterations; one line costs about 1 ms, and batch 2 makes many iterations.
+    # In iterations. A line takes about 1 ms, and batches of 2 images mean many iterations.
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # The last checkpoint (to resume) and the best one (to test), best by the task's own measure.
+    # Keeps the last checkpoint, to resume, and the best one by the measure of the task, to test.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),  # interval in epochs
-    sampler_seed=dict(type='DistSamplerSeedHook'),  # another order each epoch when distributed
+    sampler_seed=dict(type='DistSamplerSeedHook'),  # reshuffles each epoch on several GPUs
 )
-# The census logs what the model is made of and stops a half swap that it can see; the record is
-# what tools/compare.py reads. tools/train.py adds these two to a config that does not list them.
-# The third keeps the many iterations of batch 2 from slowing mmengine down.
+# NCCensusHook logs the layers of the model and rejects a config that replaces only one of
+# convolution and norm. RunRecordHook writes the record that tools/compare.py reads. tools/train.py
+# adds both to a config that does not list them. ShortHistoryHook bounds mmengine's log history,
+# which otherwise slows down long trainings.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
@@ -24,8 +25,8 @@ custom_hooks = [
 ]
 
 env_cfg = dict(
-    cudnn_benchmark=False,  # the same algorithm in every run, so that twins are comparable
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),  # 0: OpenCV stays in its thread
+    cudnn_benchmark=False,  # the same algorithms in every run, so that runs are comparable
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),  # 0: OpenCV starts no threads
     dist_cfg=dict(backend='nccl'),  # 'gloo' for several processes without GPUs
 )
 
@@ -33,9 +34,9 @@ visualizer = dict(
     type='Visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
-log_processor = dict(by_epoch=True, window_size=100)  # means over as many iterations as a line
+log_processor = dict(by_epoch=True, window_size=100)  # iterations of a running mean
 log_level = 'INFO'
 
 randomness = dict(seed=0, deterministic=False)  # --cfg-options randomness.seed=1 for another run
-load_from = None  # a checkpoint to start from: weights alone
-resume = False  # True: the whole state of the run (tools/train.py --resume)
+load_from = None  # a checkpoint whose weights the training starts from
+resume = False  # True restores the whole state of a run (tools/train.py --resume)

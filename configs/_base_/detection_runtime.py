@@ -1,7 +1,7 @@
 # default_runtime.py for detection and instance segmentation (mmdet).
 _base_ = './default_runtime.py'
 
-default_scope = 'mmdet'  # where a type is looked up first; unknown there means mmengine's
+default_scope = 'mmdet'  # registry in which types are looked up, before mmengine's
 
 default_hooks = dict(
     checkpoint=dict(save_best='coco/segm_mAP', rule='greater'),

@@ -1,4 +1,4 @@
-# default_runtime.py for image translation (CycleGAN, ours on mmengine).
+# default_runtime.py for image translation (the CycleGAN of this package, on mmengine).
 _base_ = './default_runtime.py'
 
 custom_imports = dict(
@@ -13,14 +13,14 @@ custom_imports = dict(
     allow_failed_imports=False,
 )
 
-default_scope = 'mmengine'  # where a type is looked up first
+default_scope = 'mmengine'  # registry in which types are looked up
 
-# No best checkpoint: no single number says which translator is best.
+# There is no best checkpoint, because no single measure ranks translators.
 default_hooks = dict(
-    # Sample grids at each validation; pictures in tests with tools/test.py --show-dir.
+    # Writes sample grids at each validation; tools/test.py --show-dir writes every picture.
     visualization=dict(type='TranslationVisualizationHook', rows=4, draw=False)
 )
-# Several GPUs: the wrapper that knows two optimisers. Without a launcher it is not used.
+# For several GPUs: mmengine's wrapper for models with several optimisers.
 model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')
-# Each GPU draws its own pairs, crops and pool.
+# Each GPU draws its own pairs, crops and images of the pool.
 randomness = dict(diff_rank_seed=True)

@@ -1,4 +1,5 @@
-# Twin of resnet18-w16_gn_1xb2-6e_cifar10-5k.py: BatchNorm, over a batch of 2.
+# resnet18-w16_gn_1xb2-6e_cifar10-5k.py with BatchNorm, whose statistics come from batches of 2
+# images.
 #
 #     python tools/train.py configs/classification/resnet18-w16_bn_1xb2-6e_cifar10-5k.py
 _base_ = './resnet18-w16_gn_1xb2-6e_cifar10-5k.py'

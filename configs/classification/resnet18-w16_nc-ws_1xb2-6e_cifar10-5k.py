@@ -1,5 +1,5 @@
-# Twin of resnet18-w16_gn_1xb2-6e_cifar10-5k.py:
-# NC convolutions with weight standardisation (the paper's WS+NC).
+# resnet18-w16_gn_1xb2-6e_cifar10-5k.py with Normalized Convolution and weight standardisation
+# (WS+NC in the paper).
 #
 #     python tools/train.py configs/classification/resnet18-w16_nc-ws_1xb2-6e_cifar10-5k.py
 _base_ = './resnet18-w16_gn_1xb2-6e_cifar10-5k.py'

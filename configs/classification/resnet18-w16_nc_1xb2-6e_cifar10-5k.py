@@ -1,5 +1,5 @@
-# Twin of resnet18-w16_gn_1xb2-6e_cifar10-5k.py:
-# NC convolutions, and in the norm slot their gain and bias per channel.
+# resnet18-w16_gn_1xb2-6e_cifar10-5k.py with Normalized Convolution. The norm slot holds its gain
+# and bias per channel.
 #
 #     python tools/train.py configs/classification/resnet18-w16_nc_1xb2-6e_cifar10-5k.py
 _base_ = './resnet18-w16_gn_1xb2-6e_cifar10-5k.py'

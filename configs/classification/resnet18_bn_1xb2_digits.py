@@ -1,4 +1,4 @@
-# Twin of resnet18_gn_1xb2_digits.py: BatchNorm, over a batch of 2.
+# resnet18_gn_1xb2_digits.py with BatchNorm, whose statistics come from batches of 2 images.
 #
 #     python tools/train.py configs/classification/resnet18_bn_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

@@ -1,51 +1,39 @@
-# ResNet-18 with GroupNorm on CIFAR-10: the baseline of arXiv 2005.05274, Table 1 (top-1 error
-# 10.14 % there, NC 8.52 %). The twins resnet18_*_1xb2-50e_cifar10.py inherit it.
+# ResNet-18 with GroupNorm on CIFAR-10: the baseline of arXiv 2005.05274, Table 1. The paper reports
+# a top-1 error of 10.14 %, and 8.52 % with NC. The resnet18_*_1xb2-50e_cifar10.py files inherit it.
 #
 #     python tools/train.py configs/classification/resnet18_gn_1xb2-50e_cifar10.py
 #
-# CIFAR-10 downloads itself into data/cifar10 (170 MB). A copy as class folders,
-# DIR/{train,test}/<class>/*.jpg or *.png, is read instead with
+# CIFAR-10 is downloaded into data/cifar10 (170 MB). To read class folders instead
+# (DIR/{train,test}/<class>/*.jpg or *.png), add
 #     --cfg-options train_dataloader.dataset.data_root=DIR
 #                   val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
+_base_ = [
+    '../_base_/models/resnet_gn.py',
+    '../_base_/paper_schedule.py',
+    '../_base_/classification_runtime.py',
+]
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet', 'nc_plugins.datasets.cifar10'],
     allow_failed_imports=False,
 )
 
 model = dict(
-    type='ImageClassifier',
     data_preprocessor=dict(
         num_classes=10,
-        mean=[125.307, 122.961, 113.8575],  # of CIFAR-10's training pixels, RGB, 0..255
+        mean=[125.307, 122.961, 113.8575],  # of the training pixels, RGB, 0..255
         std=[51.5865, 50.847, 51.255],
-        to_rgb=False,  # CIFAR10Folders hands over RGB either way
+        to_rgb=False,  # CIFAR10Folders returns RGB
     ),
-    backbone=dict(
-        type='ResNetAct_CIFAR',  # mmpretrain's ResNet_CIFAR (3x3 stem, no max pool) + act_cfg
-        depth=18,
-        stem_channels=64,
-        base_channels=64,
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='GN', num_groups=32),
-        act_cfg=dict(type='ReLU', inplace=True),
-        zero_init_residual=False,  # the plain ResNet; mmpretrain's default starts blocks at 0
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),  # no label smoothing
-        topk=(1,),
-    ),
+    # mmpretrain's ResNet_CIFAR (3x3 stem, no max pooling) with a choice of activation.
+    backbone=dict(type='ResNetAct_CIFAR', depth=18),
+    head=dict(num_classes=10, in_channels=512),
 )
 
 dataset_type = 'CIFAR10Folders'
 data_root = 'data/cifar10'
 train_pipeline = [
-    # The paper shifts by up to 10 %: 3.2 pixels of 32. A 32x32 crop of the image padded with 3
-    # zeros a side is that, in whole pixels from -3 to 3.
+    # The paper shifts images by up to 10 %, which is 3.2 pixels of 32. A 32x32 crop of an image
+    # with 3 pixels of padding shifts it by -3 to 3 pixels.
     dict(type='RandomCrop', crop_size=32, padding=3, pad_val=0),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
@@ -54,14 +42,14 @@ test_pipeline = [dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=2,
-    # The images sit decoded in memory: for 2 of them a worker process costs more than it saves.
+    # The images are decoded and in memory, so a worker process would cost more than it saves.
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=100,  # changes speed alone
+    batch_size=100,  # affects only the speed
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),

@@ -1,4 +1,4 @@
-# Twin of resnet18_gn_1xb2_digits.py: InstanceNorm with gain and bias.
+# resnet18_gn_1xb2_digits.py with InstanceNorm, with gain and bias.
 #
 #     python tools/train.py configs/classification/resnet18_in_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2-50e_cifar10.py: LayerNorm.
-# Layer norm of a convolutional network: one group over C, H and W, as the GroupNorm paper has it.
+# resnet18_gn_1xb2-50e_cifar10.py with LayerNorm. GroupNorm with one group normalises over C, H and
+# W, as in the GroupNorm paper.
 #
 #     python tools/train.py configs/classification/resnet18_ln_1xb2-50e_cifar10.py
 _base_ = './resnet18_gn_1xb2-50e_cifar10.py'

@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2_digits.py: LayerNorm.
-# Layer norm of a convolutional network: one group over C, H and W, as the GroupNorm paper has it.
+# resnet18_gn_1xb2_digits.py with LayerNorm. GroupNorm with one group normalises over C, H and W, as
+# in the GroupNorm paper.
 #
 #     python tools/train.py configs/classification/resnet18_ln_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

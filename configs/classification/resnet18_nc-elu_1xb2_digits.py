@@ -1,4 +1,4 @@
-# Twin of resnet18_gn_1xb2_digits.py: NC with ELU.
+# resnet18_gn_1xb2_digits.py with Normalized Convolution, and ELU instead of ReLU.
 #
 #     python tools/train.py configs/classification/resnet18_nc-elu_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

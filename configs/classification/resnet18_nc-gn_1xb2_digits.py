@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2_digits.py: NC convolutions followed by GroupNorm.
-# The norm slot stays as it is; the GroupNorm brings the gain and the bias.
+# resnet18_gn_1xb2_digits.py with Normalized Convolution before GroupNorm. The GroupNorm provides
+# gain and bias.
 #
 #     python tools/train.py configs/classification/resnet18_nc-gn_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

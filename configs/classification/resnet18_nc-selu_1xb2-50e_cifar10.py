@@ -1,4 +1,4 @@
-# Twin of resnet18_gn_1xb2-50e_cifar10.py: NC with SELU.
+# resnet18_gn_1xb2-50e_cifar10.py with Normalized Convolution, and SELU instead of ReLU.
 #
 #     python tools/train.py configs/classification/resnet18_nc-selu_1xb2-50e_cifar10.py
 _base_ = './resnet18_gn_1xb2-50e_cifar10.py'

@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2_digits.py:
-# NC convolutions with weight standardisation (the paper's WS+NC).
+# resnet18_gn_1xb2_digits.py with Normalized Convolution and weight standardisation (WS+NC in the
+# paper).
 #
 #     python tools/train.py configs/classification/resnet18_nc-ws_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

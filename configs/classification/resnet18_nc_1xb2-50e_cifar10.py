@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2-50e_cifar10.py:
-# NC convolutions, and in the norm slot their gain and bias per channel.
+# resnet18_gn_1xb2-50e_cifar10.py with Normalized Convolution. The norm slot holds its gain and bias
+# per channel.
 #
 #     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 _base_ = './resnet18_gn_1xb2-50e_cifar10.py'

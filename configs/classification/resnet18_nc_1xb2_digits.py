@@ -1,5 +1,5 @@
-# Twin of resnet18_gn_1xb2_digits.py:
-# NC convolutions, and in the norm slot their gain and bias per channel.
+# resnet18_gn_1xb2_digits.py with Normalized Convolution. The norm slot holds its gain and bias per
+# channel.
 #
 #     python tools/train.py configs/classification/resnet18_nc_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

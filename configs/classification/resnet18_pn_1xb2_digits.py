@@ -1,4 +1,5 @@
-# Twin of resnet18_gn_1xb2_digits.py: positional normalisation: per pixel, over the channels.
+# resnet18_gn_1xb2_digits.py with PositionalNorm (arXiv 1907.04312), which normalises each pixel
+# over its channels.
 #
 #     python tools/train.py configs/classification/resnet18_pn_1xb2_digits.py
 _base_ = './resnet18_gn_1xb2_digits.py'

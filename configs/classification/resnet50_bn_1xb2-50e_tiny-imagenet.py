@@ -1,4 +1,5 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py: BatchNorm, over a batch of 2.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with BatchNorm, whose statistics come from batches of 2
+# images.
 #
 #     python tools/train.py configs/classification/resnet50_bn_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

@@ -1,5 +1,4 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py:
-# weight standardisation under GroupNorm (mmcv's ConvWS).
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with weight standardisation (mmcv's ConvWS).
 #
 #     python tools/train.py configs/classification/resnet50_gn-ws_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

@@ -1,66 +1,54 @@
-# ResNet-50 with GroupNorm on Tiny ImageNet: the baseline of arXiv 2005.05274, Table 1 (top-1
-# error 51.01 % there, NC 49.82 %). The twins resnet50_*_1xb2-50e_tiny-imagenet.py inherit it.
+# ResNet-50 with GroupNorm on Tiny ImageNet: the baseline of arXiv 2005.05274, Table 1. The paper
+# reports a top-1 error of 51.01 %, and 49.82 % with NC. The resnet50_*_1xb2-50e_tiny-imagenet.py
+# files inherit it.
 #
 #     python tools/train.py configs/classification/resnet50_gn_1xb2-50e_tiny-imagenet.py
 #
-# Reads data/tiny_imagenet/{train,val}/<class>/*, which the download becomes by
+# Data: data/tiny_imagenet/{train,val}/<class>/*, which this command writes from the download:
 #     python tools/convert_tiny_imagenet.py tiny-imagenet-200.zip data/tiny_imagenet
-# Another folder of that layout is read with
+# To read another folder of that layout, add
 #     --cfg-options train_dataloader.dataset.data_root=DIR
 #                   val_dataloader.dataset.data_root=DIR test_dataloader.dataset.data_root=DIR
-_base_ = ['../_base_/classification_runtime.py', '../_base_/paper_schedule.py']
+_base_ = [
+    '../_base_/models/resnet_gn.py',
+    '../_base_/paper_schedule.py',
+    '../_base_/classification_runtime.py',
+]
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.models.resnet'], allow_failed_imports=False
 )
 
 model = dict(
-    type='ImageClassifier',
     data_preprocessor=dict(
         num_classes=200,
-        mean=[123.675, 116.28, 103.53],  # ImageNet's, RGB, 0..255
+        mean=[123.675, 116.28, 103.53],  # of ImageNet, RGB, 0..255
         std=[58.395, 57.12, 57.375],
-        to_rgb=True,  # LoadImageFromFile hands over BGR
+        to_rgb=True,  # LoadImageFromFile returns BGR
     ),
-    backbone=dict(
-        # mmpretrain's ResNet + act_cfg. The paper does not give its stem; this is the usual one
-        # (7x7 at stride 2, max pool), which leaves 16x16 of the 64x64 pixels to the first stage.
-        type='ResNetAct',
-        depth=50,
-        stem_channels=64,
-        base_channels=64,
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='GN', num_groups=32),
-        act_cfg=dict(type='ReLU', inplace=True),
-        zero_init_residual=False,  # the plain ResNet; mmpretrain's default starts blocks at 0
-    ),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead',
-        num_classes=200,
-        in_channels=2048,
-        loss=dict(type='CrossEntropyLoss', loss_weight=1.0),  # no label smoothing
-        topk=(1, 5),
-    ),
+    # mmpretrain's ResNet with a choice of activation. The paper does not describe its stem. This
+    # is the usual one (7x7 at stride 2, max pooling): it reduces 64x64 pixels to 16x16.
+    backbone=dict(type='ResNetAct', depth=50),
+    head=dict(num_classes=200, in_channels=2048, topk=(1, 5)),
 )
 
-dataset_type = 'CustomDataset'  # a class per folder, in alphabetical order
+dataset_type = 'CustomDataset'  # one folder per class, in alphabetical order
 data_root = 'data/tiny_imagenet'
-data_command = (  # what a missing folder's error names
+data_command = (  # shown when the folder is missing
     'python tools/convert_tiny_imagenet.py tiny-imagenet-200.zip data/tiny_imagenet'
 )
-# No augmentation, in training neither; images are 64x64 as they come.
+# The images keep their 64x64 pixels. There is no augmentation, in training either.
 pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=2,
-    num_workers=2,  # processes that decode JPEGs
+    num_workers=2,  # processes that decode JPEG files
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type=dataset_type, data_root=data_root, data_prefix='train', pipeline=pipeline),
 )
 val_dataloader = dict(
-    batch_size=100,  # changes speed alone
+    batch_size=100,  # affects only the speed
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),

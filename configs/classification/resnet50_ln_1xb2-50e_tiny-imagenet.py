@@ -1,5 +1,5 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py: LayerNorm.
-# Layer norm of a convolutional network: one group over C, H and W, as the GroupNorm paper has it.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with LayerNorm. GroupNorm with one group normalises over C,
+# H and W, as in the GroupNorm paper.
 #
 #     python tools/train.py configs/classification/resnet50_ln_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

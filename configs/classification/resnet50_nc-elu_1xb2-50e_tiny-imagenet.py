@@ -1,4 +1,4 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py: NC with ELU.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with Normalized Convolution, and ELU instead of ReLU.
 #
 #     python tools/train.py configs/classification/resnet50_nc-elu_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

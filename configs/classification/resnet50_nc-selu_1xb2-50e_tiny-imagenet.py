@@ -1,4 +1,4 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py: NC with SELU.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with Normalized Convolution, and SELU instead of ReLU.
 #
 #     python tools/train.py configs/classification/resnet50_nc-selu_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

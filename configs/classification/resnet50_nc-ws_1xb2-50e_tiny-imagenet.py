@@ -1,5 +1,5 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py:
-# NC convolutions with weight standardisation (the paper's WS+NC).
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with Normalized Convolution and weight standardisation
+# (WS+NC in the paper).
 #
 #     python tools/train.py configs/classification/resnet50_nc-ws_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

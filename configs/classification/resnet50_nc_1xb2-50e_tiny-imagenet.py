@@ -1,5 +1,5 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py:
-# NC convolutions, and in the norm slot their gain and bias per channel.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with Normalized Convolution. The norm slot holds its gain
+# and bias per channel.
 #
 #     python tools/train.py configs/classification/resnet50_nc_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

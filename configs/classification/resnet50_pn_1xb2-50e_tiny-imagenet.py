@@ -1,5 +1,5 @@
-# Twin of resnet50_gn_1xb2-50e_tiny-imagenet.py:
-# positional normalisation: per pixel, over the channels.
+# resnet50_gn_1xb2-50e_tiny-imagenet.py with PositionalNorm (arXiv 1907.04312), which normalises
+# each pixel over its channels.
 #
 #     python tools/train.py configs/classification/resnet50_pn_1xb2-50e_tiny-imagenet.py
 _base_ = './resnet50_gn_1xb2-50e_tiny-imagenet.py'

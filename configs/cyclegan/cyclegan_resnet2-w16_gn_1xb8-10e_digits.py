@@ -1,4 +1,4 @@
-# Twin of cyclegan_resnet2-w16_in_1xb8-10e_digits.py with GroupNorm.
+# cyclegan_resnet2-w16_in_1xb8-10e_digits.py with GroupNorm.
 #
 #     python tools/train.py configs/cyclegan/cyclegan_resnet2-w16_gn_1xb8-10e_digits.py
 _base_ = './cyclegan_resnet2-w16_in_1xb8-10e_digits.py'

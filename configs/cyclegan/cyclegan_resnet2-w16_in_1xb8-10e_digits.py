@@ -1,44 +1,30 @@
-# A thin CycleGAN with InstanceNorm between two styles of scikit-learn's handwritten digits, chalk
-# on slate (A) and blue ink on paper (B): 750 + 750 real images of 32 pixels that need no download,
-# minutes on a CPU core. Every cyclegan_resnet2-w16_*_digits.py inherits it.
+# A thin CycleGAN with InstanceNorm between two styles of scikit-learn's handwritten digits: chalk
+# on slate (A) and blue ink on paper (B). 750 + 750 real images of 32 pixels that need no download,
+# minutes on a CPU core. The cyclegan_resnet2-w16_*_digits.py files inherit it.
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/cyclegan/cyclegan_resnet2-w16_in_1xb8-10e_digits.py
-_base_ = '../_base_/translation_runtime.py'
+_base_ = ['../_base_/models/cyclegan_in.py', '../_base_/translation_runtime.py']
 
 model = dict(
-    type='CycleGAN',
-    data_preprocessor=dict(type='TranslationPreprocessor'),  # 0..255 to [-1, 1]
-    generator=dict(
-        type='ResNetGenerator',
-        num_blocks=2,
-        base_channels=16,  # a quarter of the full width, for CPU cores
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='IN', affine=False),
-        upsample_cfg=dict(type='deconv'),
-    ),
-    discriminator=dict(
-        type='PatchDiscriminator',
-        num_layers=2,  # judges patches of 34 x 34 pixels: the whole digit
-        base_channels=16,
-        norm_cfg=dict(type='IN', affine=False),
-    ),
-    cycle_weight=10.0,
-    # Dark becomes light here. With the paper's 5 both generators learn first to change nothing,
-    # and what they then turn into the other domain is the negative of the digit.
+    # A quarter of the full width, for CPU cores.
+    generator=dict(num_blocks=2, base_channels=16),
+    # The receptive field is 34 x 34 pixels, more than a whole digit.
+    discriminator=dict(num_layers=2, base_channels=16),
+    # The identity loss asks a generator to leave an image of its target domain as it is. Here one
+    # domain is light on dark and the other dark on light: with the paper's weight of 5 both
+    # generators learn first to change nothing, and then to produce the negative of the digit.
     identity_weight=0.0,
-    pool_size=50,
-    init_cfg=dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02),
 )
 
 dataset_type = 'UnpairedImages'
 data_root = 'data/digits/unpaired'  # folders trainA, trainB, testA, testB
-data_command = 'python tools/make_digits.py data/digits'  # what a missing folder's error names
+data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 
 train_dataloader = dict(
-    # The paper has 1; all norms here treat each image alone, and 8 keep a CPU core busier.
+    # The paper uses 1. No norm here depends on the batch, and 8 images use a CPU core better.
     batch_size=8,
-    num_workers=0,  # decoding takes less than handing images between processes
+    num_workers=0,  # decoding small images is faster than a worker process
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -47,11 +33,11 @@ train_dataloader = dict(
         folder_B='trainB',
         load_size=36,  # pixels
         crop_size=32,
-        flip=False,  # a mirrored 2 is no digit
+        flip=False,  # a mirrored 2 is not a digit
     ),
 )
 val_dataloader = dict(
-    batch_size=25,  # changes speed alone
+    batch_size=25,  # affects only the speed
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
@@ -65,20 +51,20 @@ val_dataloader = dict(
 )
 val_evaluator = [
     dict(type='CycleL1'),
-    # Is it still the same digit? Learns from B, reads translations of A.
+    # Whether the digit is still readable: a classifier trained on B reads translations of A.
     dict(type='DigitsRead', train_folder=f'{data_root}/trainB'),
 ]
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
-# The paper's rate for batch 1 is 2e-4.
+# The paper's lr for batch 1 is 2e-4.
 adam = dict(type='Adam', lr=5e-4, betas=(0.5, 0.999))
 optim_wrapper = dict(
     constructor='PartsOptimWrapperConstructor',
-    generator=dict(optimizer=adam),  # both of them, A -> B and B -> A
+    generator=dict(optimizer=adam),  # of both generators, A -> B and B -> A
     discriminator=dict(optimizer=adam),
 )
-# 5 epochs at lr, then 5 in equal steps towards 0, which it would reach in epoch 11.
+# 5 epochs at lr, then 5 epochs in equal steps towards 0, the value of epoch 11.
 param_scheduler = dict(
     type='LinearLR', begin=4, end=10, start_factor=1.0, end_factor=1 / 6, by_epoch=True
 )

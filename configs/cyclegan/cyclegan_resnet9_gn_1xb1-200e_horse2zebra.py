@@ -1,4 +1,4 @@
-# Twin of cyclegan_resnet9_in_1xb1-200e_horse2zebra.py with GroupNorm.
+# cyclegan_resnet9_in_1xb1-200e_horse2zebra.py with GroupNorm.
 #
 #     python tools/train.py configs/cyclegan/cyclegan_resnet9_gn_1xb1-200e_horse2zebra.py
 _base_ = './cyclegan_resnet9_in_1xb1-200e_horse2zebra.py'

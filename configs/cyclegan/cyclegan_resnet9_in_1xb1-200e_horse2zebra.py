@@ -1,35 +1,12 @@
-# CycleGAN (arXiv 1703.10593) with InstanceNorm, horse2zebra at 256 pixels: the authors' recipe.
-# Every cyclegan_resnet9_*_horse2zebra.py inherits it.
+# CycleGAN (arXiv 1703.10593) with InstanceNorm on horse2zebra at 256 pixels: the authors' recipe.
+# The cyclegan_resnet9_*_horse2zebra.py files inherit it.
 #
 #     python tools/train.py configs/cyclegan/cyclegan_resnet9_in_1xb1-200e_horse2zebra.py
-_base_ = '../_base_/translation_runtime.py'
-
-model = dict(
-    type='CycleGAN',
-    data_preprocessor=dict(type='TranslationPreprocessor'),  # 0..255 to [-1, 1]
-    generator=dict(
-        type='ResNetGenerator',
-        num_blocks=9,
-        base_channels=64,  # 11,378,179 parameters
-        # conv_cfg is absent: nn.Conv2d. A twin adds it.
-        norm_cfg=dict(type='IN', affine=False),
-        upsample_cfg=dict(type='deconv'),  # or 'nearest': resize and convolve
-    ),
-    discriminator=dict(
-        type='PatchDiscriminator',
-        num_layers=3,  # judges patches of 70 x 70 pixels
-        base_channels=64,  # 2,764,737 parameters
-        norm_cfg=dict(type='IN', affine=False),
-    ),
-    cycle_weight=10.0,
-    identity_weight=5.0,  # half of the cycle weight
-    pool_size=50,
-    init_cfg=dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02),
-)
+_base_ = ['../_base_/models/cyclegan_in.py', '../_base_/translation_runtime.py']
 
 dataset_type = 'UnpairedImages'
 data_root = 'data/horse2zebra'  # folders trainA, trainB, testA, testB
-# What a missing folder's error names.
+# Shown when the folder is missing.
 data_command = (
     'curl -LO http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/horse2zebra.zip '
     '&& unzip horse2zebra.zip -d data'
@@ -66,7 +43,7 @@ val_dataloader = dict(
 )
 val_evaluator = [
     dict(type='CycleL1'),
-    # FID and KID need torch-fidelity's Inception weights in a file:
+    # FID and KID require a file with the Inception weights of torch-fidelity:
     # dict(
     #     type='InceptionDistance', weights='checkpoints/pt_inception-2015-12-05-6726825d.pth'
     # ),
@@ -77,10 +54,10 @@ test_evaluator = val_evaluator
 adam = dict(type='Adam', lr=2e-4, betas=(0.5, 0.999))
 optim_wrapper = dict(
     constructor='PartsOptimWrapperConstructor',
-    generator=dict(optimizer=adam),  # both of them, A -> B and B -> A
+    generator=dict(optimizer=adam),  # of both generators, A -> B and B -> A
     discriminator=dict(optimizer=adam),
 )
-# 100 epochs at lr, then 100 in equal steps towards 0, which it would reach in epoch 201.
+# 100 epochs at lr, then 100 epochs in equal steps towards 0, the value of epoch 201.
 param_scheduler = dict(
     type='LinearLR', begin=99, end=200, start_factor=1.0, end_factor=1 / 101, by_epoch=True
 )

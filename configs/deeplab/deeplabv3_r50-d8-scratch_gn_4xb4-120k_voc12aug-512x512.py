@@ -1,23 +1,21 @@
-# DeepLabV3 with GroupNorm in backbone, pyramid and heads, from scratch on VOC 2012 + SBD: the
-# baseline of the deeplabv3_r50-d8-scratch_*_4xb4-120k_voc12aug-512x512.py files, which inherit it.
-# mmsegmentation ships DeepLab with BatchNorm alone.
+# DeepLabV3 with GroupNorm in backbone, pyramid and heads, from scratch on VOC 2012 + SBD.
+# mmsegmentation has DeepLab only with BatchNorm. The
+# deeplabv3_r50-d8-scratch_*_4xb4-120k_voc12aug-512x512.py files inherit it.
 #
 #     python tools/train.py \
 #         configs/deeplab/deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py
 #
-# From scratch, because a checkpoint would decide the comparison: the ImageNet weights that mmseg
-# starts from were trained with BatchNorm, and NC and GroupNorm normalise something else than it.
-# Every twin starts from the same kind of noise instead. In return it trains 120k iterations, six
-# times mmseg's 20k after ImageNet: the factor that training detectors from scratch takes
-# (arXiv 1811.08883). So its figures do not compare with mmseg's 76.17 mIoU, only with each other.
+# All variants train from scratch, because pretrained weights exist only for BatchNorm. They train
+# for 120k iterations, six times mmseg's 20k after ImageNet: the factor that detectors need from
+# scratch (arXiv 1811.08883). Compare the results with each other, not with mmseg's 76.17 mIoU.
 #
-# 4xb4: 4 GPUs with 4 images each. On one GPU, `--auto-scale-lr` divides lr by 4.
+# 4xb4 means 4 GPUs with 4 images each. On one GPU, --auto-scale-lr divides lr by 4.
 #
 # Data: data/VOCdevkit/VOC2012 as the VOC archive unpacks (JPEGImages, SegmentationClass,
-# ImageSets/Segmentation), plus SegmentationClassAug and ImageSets/Segmentation/aug.txt, which
-# mmsegmentation's tools/dataset_converters/voc_aug.py makes out of SBD. 1,464 + 9,118 images.
+# ImageSets/Segmentation), with SegmentationClassAug and ImageSets/Segmentation/aug.txt, which
+# mmsegmentation's tools/dataset_converters/voc_aug.py makes from SBD. 1,464 + 9,118 images.
 #
-# What has no norm slot is a plain convolution in every twin: the predictors decode_head.conv_seg
+# Convolutions without a norm slot stay plain in every variant: the predictors decode_head.conv_seg
 # and auxiliary_head.conv_seg.
 _base_ = '../_base_/segmentation_runtime.py'
 custom_imports = dict(
@@ -26,12 +24,12 @@ custom_imports = dict(
 
 crop_size = (512, 512)  # height, width in pixels
 num_classes = 21  # background is one of them
-norm_cfg = dict(type='GN', num_groups=16)  # 32 leave one channel a group in the stem's first two
+norm_cfg = dict(type='GN', num_groups=16)  # 2 channels a group where the stem has 32
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],  # RGB, 0..255: ImageNet's, mmseg's for VOC too
+        mean=[123.675, 116.28, 103.53],  # of ImageNet, RGB, 0..255, as in mmseg
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_val=0,
@@ -42,14 +40,14 @@ model = dict(
         type='ResNetV1c',  # three 3x3 convolutions in the stem
         depth=50,
         strides=(1, 2, 1, 1),
-        dilations=(1, 1, 2, 4),  # d8: the output has an eighth of the input's side
+        dilations=(1, 1, 2, 4),  # d8: the output has an eighth of the input's height and width
         contract_dilation=True,
         out_indices=(0, 1, 2, 3),
         style='pytorch',
-        init_cfg=None,  # from scratch; He initialisation
-        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
+        init_cfg=None,  # from scratch, with He initialisation
+        # No conv_cfg, here and below: the convolutions are nn.Conv2d.
         norm_cfg=norm_cfg,
-        norm_eval=False,  # for the BatchNorm twin
+        norm_eval=False,  # the BatchNorm variant trains its statistics
         zero_init_residual=False,
     ),
     decode_head=dict(
@@ -84,7 +82,7 @@ model = dict(
 data_root = 'data/VOCdevkit/VOC2012'
 scale = (2048, 512)  # longest, shortest side in pixels
 train_pipeline = [
-    dict(type='LoadImage'),  # skip_unreadable=True to go on past a broken file
+    dict(type='LoadImage'),  # skip_unreadable=True continues after a broken file
     dict(type='LoadSegMap', num_classes=num_classes),
     dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
@@ -95,7 +93,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadSegMap', num_classes=num_classes),  # not resized: scored at the file's size
+    dict(type='LoadSegMap', num_classes=num_classes),  # after Resize: scored at the file's size
     dict(type='PackSegInputs'),
 ]
 voc = dict(
@@ -113,14 +111,14 @@ sbd = dict(
     pipeline=train_pipeline,
 )
 train_dataloader = dict(
-    batch_size=4,  # a GPU
-    num_workers=4,  # processes a GPU
+    batch_size=4,  # per GPU
+    num_workers=4,  # processes per GPU
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(type='ConcatDataset', datasets=[voc, sbd]),
 )
 val_dataloader = dict(
-    batch_size=1,  # the images differ in size
+    batch_size=1,  # because the images differ in size
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
@@ -146,10 +144,7 @@ param_scheduler = [  # in iterations
     dict(type='PolyLR', power=0.9, eta_min=1e-4, by_epoch=False, begin=1000, end=120000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=120000, val_interval=6000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=6000))  # in iterations
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=6000))  # in iterations
 
-# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+# The batch size over all GPUs for which lr was chosen. tools/train.py --auto-scale-lr enables it.
 auto_scale_lr = dict(base_batch_size=16, enable=False)

@@ -1,5 +1,5 @@
-# Twin of deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py:
-# NC convolutions with weight standardisation, and in the norm slots their gain and bias.
+# deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py with Normalized Convolution and weight
+# standardisation.
 #
 #     python tools/train.py \
 #         configs/deeplab/deeplabv3_r50-d8-scratch_nc-ws_4xb4-120k_voc12aug-512x512.py

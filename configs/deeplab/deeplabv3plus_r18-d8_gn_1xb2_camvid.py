@@ -1,71 +1,35 @@
-# A thin DeepLabV3+ with GroupNorm on CamVid at half size, from scratch at batch 2: street scenes
-# with 11 classes, minutes on a CPU core. Every deeplabv3plus_r18-d8_*_1xb2_camvid.py inherits it.
+# A thin DeepLabV3+ with GroupNorm from scratch on CamVid at half size: street scenes with 11
+# classes, minutes on a CPU core. The deeplabv3plus_r18-d8_*_1xb2_camvid.py files inherit it.
 #
 #     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_gn_1xb2_camvid.py
 #
 # Data: data/camvid laid out as Pascal VOC, with JPEGImages/*.jpg of 480x360 pixels,
-# SegmentationClass/*.png with the indices below and 255 where nothing is labelled, and
+# SegmentationClass/*.png with the class indices below and 255 for unlabelled pixels, and
 # ImageSets/Segmentation/{train,val}.txt.
 #
-# Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
-# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
-# the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
-_base_ = '../_base_/segmentation_runtime.py'
+# Plain in every variant are the predictor decode_head.conv_seg and the five depthwise convolutions
+# of decode_head (see nc_plugins/models/sep_aspp_head.py). In the NC variant the norm slot behind a
+# depthwise convolution is only a gain and a bias.
+_base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
     allow_failed_imports=False,
 )
 
-crop_size = (160, 160)  # height, width in pixels of the halved frames
+crop_size = (160, 160)  # height, width in pixels, of frames at half size
 num_classes = 11
-norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group, as 32 groups of 64
 model = dict(
-    type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor',
         mean=[92.9, 94.5, 95.6],  # of the training pixels, RGB, 0..255
         std=[74.0, 76.8, 76.3],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=crop_size,  # training alone; validation takes whole frames
+        size=crop_size,  # of training batches; validation takes whole frames
     ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        stem_channels=16,  # a quarter of the full width, for CPU cores
-        base_channels=16,
-        num_stages=3,  # the fourth would double the time
-        strides=(1, 2, 1),
-        dilations=(1, 1, 2),  # d8: the output has an eighth of the input's side
-        out_indices=(0, 1, 2),
-        contract_dilation=True,
-        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
-        norm_cfg=norm_cfg,
-        norm_eval=False,
-        zero_init_residual=False,
-    ),
-    decode_head=dict(
-        type='SepASPPHead',
-        in_channels=64,
-        in_index=2,
-        channels=32,
-        dilations=(1, 2, 4, 6),  # of the pyramid; a crop is 20 wide there
-        c1_in_channels=16,  # of the first stage, at a quarter of the input's side
-        c1_channels=16,
-        dropout_ratio=0.1,
-        num_classes=num_classes,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-    ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
+    decode_head=dict(num_classes=num_classes),
 )
 
 dataset_type = 'BaseSegDataset'
 data_root = 'data/camvid'
-# Indices and names as in the files; the colours are CamVid's own.
+# Names in the order of the class indices, and CamVid's colours.
 metainfo = dict(
     classes=(
         'sky',
@@ -94,7 +58,7 @@ metainfo = dict(
         [0, 128, 192],
     ],
 )
-scale = (240, 180)  # width, height: half of the files', for CPU cores
+scale = (240, 180)  # width, height in pixels: half of the files', for CPU cores
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadSegMap', num_classes=num_classes),
@@ -106,14 +70,14 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImage'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # After the resize: scores are taken at the size of the files.
+    # After Resize, so the scores refer to the size of the files.
     dict(type='LoadSegMap', num_classes=num_classes),
     dict(type='PackSegInputs'),
 ]
 folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,  # loading takes a tenth of a step
+    num_workers=0,  # loading takes a tenth of the time
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -148,10 +112,7 @@ param_scheduler = [  # in iterations
     dict(type='PolyLR', eta_min=0.0, power=0.9, by_epoch=False, begin=100, end=2500),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=2500, val_interval=500)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))  # in iterations
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=500))  # in iterations
 
-# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+# The batch size over all GPUs for which lr was chosen. tools/train.py --auto-scale-lr enables it.
 auto_scale_lr = dict(base_batch_size=2, enable=False)

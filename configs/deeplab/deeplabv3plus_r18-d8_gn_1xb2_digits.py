@@ -1,76 +1,39 @@
-# A thin DeepLabV3+ with GroupNorm on scenes of two to five of scikit-learn's handwritten digits:
-# 400 images of 128x128 from scratch at batch 2, minutes on a CPU core, no download. Every
-# deeplabv3plus_r18-d8_*_1xb2_digits.py inherits it.
+# A thin DeepLabV3+ with GroupNorm from scratch on scenes of two to five of scikit-learn's
+# handwritten digits: 400 images of 128x128 pixels that need no download, minutes on a CPU core. The
+# deeplabv3plus_r18-d8_*_1xb2_digits.py files inherit it.
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_gn_1xb2_digits.py
 #
-# Plain convolutions in every twin: the predictor decode_head.conv_seg and, of each separable
-# convolution in decode_head, the depthwise one (nc_plugins/models/sep_aspp_head.py says why). In
-# the NC twin gain and bias follow those five, and no normalisation before the next convolution's.
-_base_ = '../_base_/segmentation_runtime.py'
+# Plain in every variant are the predictor decode_head.conv_seg and the five depthwise convolutions
+# of decode_head (see nc_plugins/models/sep_aspp_head.py). In the NC variant the norm slot behind a
+# depthwise convolution is only a gain and a bias.
+_base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
     allow_failed_imports=False,
 )
 
 num_classes = 11
-norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group, as 32 groups of 64
 model = dict(
-    type='EncoderDecoder',
     data_preprocessor=dict(
-        type='SegDataPreProcessor',
         mean=[180.3, 181.7, 180.8],  # of the training pixels, RGB, 0..255
         std=[52.3, 52.5, 52.5],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(128, 128),  # of the scenes, pixels
-    ),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        stem_channels=16,  # a quarter of the full width, for CPU cores
-        base_channels=16,
-        num_stages=3,  # the fourth would double the time
-        strides=(1, 2, 1),
-        dilations=(1, 1, 2),  # d8: the output has an eighth of the input's side
-        out_indices=(0, 1, 2),
-        contract_dilation=True,
-        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
-        norm_cfg=norm_cfg,
-        norm_eval=False,  # for a BatchNorm twin
-        zero_init_residual=False,
+        size=(128, 128),  # of the scenes, height and width in pixels
     ),
     decode_head=dict(
-        type='SepASPPHead',
-        in_channels=64,
-        in_index=2,
-        channels=32,
-        dilations=(1, 2, 4, 6),  # of the pyramid; a scene is 16 wide there
-        c1_in_channels=16,  # of the first stage, at a quarter of the input's side
-        c1_channels=16,
-        dropout_ratio=0.1,
         num_classes=num_classes,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(
-            type='CrossEntropyLoss',
-            use_sigmoid=False,
-            loss_weight=1.0,
-            class_weight=[0.3] + [1.0] * 10,  # background has nine pixels in ten
-        ),
-        # mmseg's std is 0.01 for 512 channels. With 32 the rows of the ten digits start so alike
-        # that thousands of iterations pass before the network tells one digit from another.
+        loss_decode=dict(class_weight=[0.3] + [1.0] * 10),  # 9 pixels in 10 are background
+        # mmseg's standard deviation of 0.01 is meant for 512 channels. With 32 channels the ten
+        # digits start with almost equal weights, and thousands of iterations pass before the
+        # network tells them apart.
         init_cfg=dict(type='Normal', std=0.2, override=dict(name='conv_seg')),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'),
 )
 
 dataset_type = 'BaseSegDataset'
 data_root = 'data/digits/voc'
-data_command = 'python tools/make_digits.py data/digits'  # what a missing folder's error names
+data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
     palette=[
@@ -90,12 +53,12 @@ metainfo = dict(
 pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadSegMap', num_classes=num_classes),
-    dict(type='PackSegInputs'),  # no flip: a mirrored digit is another sign
+    dict(type='PackSegInputs'),  # no flip, because a mirrored digit is not a digit
 ]
 folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,  # loading takes a tenth of a step
+    num_workers=0,  # loading takes a tenth of the time
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -130,14 +93,11 @@ param_scheduler = [  # in iterations
     dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=100, end=3000),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=500),  # in iterations
-    # One picture a validation, for the report and TensorBoard; the set has ten batches.
+    checkpoint=dict(interval=500),  # in iterations
+    # Draws one image of the ten batches at each validation, for the report and TensorBoard.
     visualization=dict(draw=True, interval=100),
 )
-log_processor = dict(by_epoch=False)
 
-# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+# The batch size over all GPUs for which lr was chosen. tools/train.py --auto-scale-lr enables it.
 auto_scale_lr = dict(base_batch_size=2, enable=False)

@@ -1,5 +1,5 @@
-# Twin of deeplabv3plus_r18-d8_gn_1xb2_digits.py:
-# NC convolutions, and in the norm slots their gain and bias per channel.
+# deeplabv3plus_r18-d8_gn_1xb2_digits.py with Normalized Convolution. The norm slots hold its gain
+# and bias per channel.
 #
 #     python tools/train.py configs/deeplab/deeplabv3plus_r18-d8_nc_1xb2_digits.py
 _base_ = './deeplabv3plus_r18-d8_gn_1xb2_digits.py'

@@ -1,6 +1,6 @@
-# Twin of deeplabv3plus_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py:
-# BatchNorm over the images of all GPUs, as mmseg trains. Needs two images a GPU or more: one leaves
-# a single value per channel where the pyramid pools the image.
+# deeplabv3plus_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py with BatchNorm over the images of
+# all GPUs, as in mmseg. It requires two images per GPU or more: with one image, the image pooling
+# of ASPP leaves a single value per channel.
 #
 #     python tools/train.py \
 #         configs/deeplab/deeplabv3plus_r50-d8-scratch_bn_4xb4-120k_voc12aug-512x512.py

@@ -1,5 +1,5 @@
-# Twin of deeplabv3plus_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py:
-# NC convolutions, and in the norm slots their gain and bias per channel.
+# deeplabv3plus_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py with Normalized Convolution. The
+# norm slots hold its gain and bias per channel.
 #
 #     python tools/train.py \
 #         configs/deeplab/deeplabv3plus_r50-d8-scratch_nc_4xb4-120k_voc12aug-512x512.py

@@ -1,5 +1,5 @@
-# Twin of mask-rcnn_r18_fpn_gn-all_1xb2_digits.py:
-# BatchNorm in the norm slots, its statistics over the batch of two images.
+# mask-rcnn_r18_fpn_gn-all_1xb2_digits.py with BatchNorm, whose statistics come from the images of
+# one GPU.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r18_fpn_bn-all_1xb2_digits.py
 _base_ = './mask-rcnn_r18_fpn_gn-all_1xb2_digits.py'

@@ -1,11 +1,11 @@
-# A thin Mask R-CNN with GroupNorm wherever the model has a norm slot, on scenes of two to five of
-# scikit-learn's handwritten digits: 400 images of 128x128 from scratch at batch 2, minutes on two
-# CPU cores, no download. Every mask-rcnn_r18_fpn_*-all_1xb2_digits.py inherits it.
+# A thin Mask R-CNN, with GroupNorm wherever the model has a norm slot, on scenes of two to five of
+# scikit-learn's handwritten digits: 400 images of 128x128 pixels that need no download, minutes on
+# two CPU cores. The mask-rcnn_r18_fpn_*-all_1xb2_digits.py files inherit it.
 #
 #     python tools/make_digits.py data/digits
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r18_fpn_gn-all_1xb2_digits.py
 #
-# What has no norm slot is a plain convolution in every twin: rpn_head.rpn_conv, the predictors
+# Convolutions without a norm slot stay plain in every variant: rpn_head.rpn_conv, the predictors
 # rpn_head.rpn_cls, rpn_head.rpn_reg and roi_head.mask_head.conv_logits, and the 2x2 deconvolution
 # roi_head.mask_head.upsample.
 _base_ = '../_base_/detection_runtime.py'
@@ -13,12 +13,12 @@ custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
 )
 
-norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group in the stem, as 32 groups of 64
+norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group in the stem, as at full width
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(
         type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],  # mmdet's: the scenes are coloured
+        mean=[123.675, 116.28, 103.53],  # mmdet's values; the scenes have colours
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
         pad_mask=True,
@@ -28,15 +28,15 @@ model = dict(
         type='ResNet',
         depth=18,
         base_channels=16,  # a quarter of the full width, for CPU cores
-        num_stages=3,  # the fourth would see 4x4 pixels
+        num_stages=3,  # a fourth stage would have 4x4 pixels
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
         frozen_stages=-1,  # from scratch
         init_cfg=None,
-        # conv_cfg is absent, here and below: nn.Conv2d. A twin adds it.
+        # No conv_cfg, here and below: the convolutions are nn.Conv2d.
         norm_cfg=norm_cfg,
-        norm_eval=False,  # for the BatchNorm twin
+        norm_eval=False,  # the BatchNorm variant trains its statistics
         zero_init_residual=False,
         style='pytorch',
     ),
@@ -47,8 +47,8 @@ model = dict(
         feat_channels=32,
         anchor_generator=dict(
             type='AnchorGenerator',
-            scales=[7],  # times the stride: 28 pixels, the digits are 24x38 in the median
-            ratios=[1.5, 2.5],  # height / width; a one is up to 3.7
+            scales=[7],  # times the stride: 28 pixels; the median digit has 24x38
+            ratios=[1.5, 2.5],  # height / width; up to 3.7 for the digit 1
             strides=[4, 8, 16],
         ),
         bbox_coder=dict(
@@ -65,7 +65,7 @@ model = dict(
             type='SingleRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=2),
             out_channels=32,
-            featmap_strides=[4, 8],  # objects below 112 pixels, all of these, come from stride 4
+            featmap_strides=[4, 8],  # objects below 112 pixels, here all, come from stride 4
         ),
         bbox_head=dict(
             type='Shared4Conv1FCBBoxHead',
@@ -100,7 +100,7 @@ model = dict(
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
         ),
     ),
-    # mmdet's Mask R-CNN settings but for the counts, which fit a handful of objects an image.
+    # mmdet's settings for Mask R-CNN, with fewer proposals and samples for two to five objects.
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
@@ -167,16 +167,16 @@ model = dict(
 
 dataset_type = 'CocoDataset'
 data_root = 'data/digits/coco/'
-data_command = 'python tools/make_digits.py data/digits'  # what a missing folder's error names
+data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='PackDetInputs'),  # no flip: a mirrored digit is another sign
+    dict(type='PackDetInputs'),  # no flip, because a mirrored digit is not a digit
 ]
 test_pipeline = [
     dict(type='LoadImage'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),  # changes nothing, sets scale_factor
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),  # only sets scale_factor
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -184,7 +184,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,
-    num_workers=0,  # decoding a 128x128 PNG takes less than handing it between processes
+    num_workers=0,  # decoding small PNG files is faster than a worker process
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -218,7 +218,7 @@ val_evaluator = dict(
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
-max_epochs = 5  # of 200 iterations
+max_epochs = 5  # epochs of 200 iterations
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001),
@@ -236,10 +236,10 @@ param_scheduler = [
     ),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)  # in epochs
-# One picture a validation, for the report and TensorBoard; the set has 100 images.
+# Draws one of the 100 images at each validation, for the report and TensorBoard.
 default_hooks = dict(visualization=dict(draw=True, interval=100))
 val_cfg = dict()
 test_cfg = dict()
 
-# Batch size that lr belongs to, over all GPUs; off, and tools/train.py --auto-scale-lr turns it on.
+# The batch size over all GPUs for which lr was chosen. tools/train.py --auto-scale-lr enables it.
 auto_scale_lr = dict(base_batch_size=2, enable=False)

@@ -1,5 +1,4 @@
-# Twin of mask-rcnn_r18_fpn_gn-all_1xb2_digits.py:
-# NC convolutions with weight standardisation; their gain and bias in the norm slots.
+# mask-rcnn_r18_fpn_gn-all_1xb2_digits.py with Normalized Convolution and weight standardisation.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r18_fpn_nc-ws-all_1xb2_digits.py
 _base_ = './mask-rcnn_r18_fpn_gn-all_1xb2_digits.py'

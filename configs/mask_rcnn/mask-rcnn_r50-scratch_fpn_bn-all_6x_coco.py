@@ -1,5 +1,5 @@
-# Twin of mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py:
-# BatchNorm in the norm slots, its statistics over the images of one GPU.
+# mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py with BatchNorm, whose statistics come from the images
+# of one GPU.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_bn-all_6x_coco.py
 _base_ = './mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py'

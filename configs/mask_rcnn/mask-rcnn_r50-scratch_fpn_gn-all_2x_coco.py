@@ -1,10 +1,10 @@
-# mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py for 24 epochs instead of 73, still from scratch.
+# mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py for 24 epochs instead of 73.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py
 #
-# mmdet's gn-all 2x starts from Detectron's GN checkpoint of ImageNet (published: 40.2 / 36.4). NC
-# has no such checkpoint, and one that was made with GN would favour GN. Twins differ in the norm
-# alone, so all start from scratch; their figures do not belong beside mmdet's 2x ones.
+# Do not compare the results with mmdet's gn-all 2x (published: 40.2 / 36.4), which starts from
+# ImageNet weights trained with GroupNorm. No such weights exist for NC, so all variants here train
+# from scratch.
 _base_ = './mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py'
 
 max_epochs = 24

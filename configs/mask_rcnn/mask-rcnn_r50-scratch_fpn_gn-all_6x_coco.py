@@ -1,19 +1,20 @@
-# Mask R-CNN R50-FPN from scratch on COCO with GroupNorm wherever the model has a norm slot, 6x (73
-# epochs), 8 GPUs x 2 images: mmdet's own recipe (published: box AP 41.2, mask AP 37.4) with this
-# package's hooks. Every mask-rcnn_r50-scratch_fpn_*_coco.py inherits it.
+# Mask R-CNN R50-FPN from scratch on COCO, with GroupNorm wherever the model has a norm slot, for 6x
+# (73 epochs) on 8 GPUs with 2 images each: mmdet's recipe (published: box AP 41.2, mask AP 37.4)
+# with the hooks of this package. The mask-rcnn_r50-scratch_fpn_*_coco.py files inherit it.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py
 #
-# On fewer GPUs add --auto-scale-lr. "All" is what has a norm slot: 53 convolutions of the backbone,
-# 8 of the FPN, 4 of the box head, 4 of the mask head. Plain convolutions in every twin:
-#     rpn_head.rpn_conv, rpn_cls, rpn_reg   mmdet's RPN builds nn.Conv2d; for the first of them see
+# On fewer GPUs add --auto-scale-lr. "All" are the convolutions with a norm slot: 53 of the
+# backbone, 8 of the FPN, 4 of the box head, 4 of the mask head. The others stay plain in every
+# variant:
+#     rpn_head.rpn_conv, rpn_cls, rpn_reg   mmdet's RPN builds nn.Conv2d; for the first one see
 #                                           mask-rcnn_r50-scratch_fpn_nc-all-rpn_6x_coco.py
 #     roi_head.mask_head.upsample           2x2 deconvolution without a norm slot
 #     roi_head.mask_head.conv_logits        predicts the masks
 _base_ = 'mmdet::scratch/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py'
 
-# Lists are not merged with those of a base: this is the one of ../_base_/default_runtime.py, which
-# cannot be a base beside mmdet's runtime, and the loader that names an image it cannot read.
+# The settings of ../_base_/default_runtime.py. That file cannot be a second base, because mmdet's
+# runtime defines the same keys.
 custom_imports = dict(
     imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
 )
@@ -26,11 +27,11 @@ default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP', rule='greater'))
 visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 randomness = dict(seed=0, deterministic=False)  # --cfg-options randomness.seed=1 for another run
 
-# mmdet keeps the backbone's BatchNorm in eval mode, which suits pretrained statistics: the BN twin
-# must train its own. It means nothing to GN and NC.
+# mmdet keeps the backbone's BatchNorm in evaluation mode, for pretrained statistics. The BN variant
+# must train its statistics. GN and NC have none.
 model = dict(backbone=dict(norm_eval=False))
 
-# mmdet's pipelines with LoadImage, a LoadImageFromFile that says which image it cannot read.
+# mmdet's pipelines with LoadImage instead of LoadImageFromFile: its errors name the image file.
 train_pipeline = [
     dict(type='LoadImage'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

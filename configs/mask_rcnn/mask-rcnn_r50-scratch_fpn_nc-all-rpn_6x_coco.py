@@ -1,6 +1,6 @@
-# mask-rcnn_r50-scratch_fpn_nc-all_6x_coco.py with NC in the RPN's 3x3 convolution too, so that
-# only the predictors and the mask head's deconvolution stay plain. It keeps its bias and has no
-# norm slot, as upstream's RPN has none. There is no GN twin: the GN file's RPN has no norm.
+# mask-rcnn_r50-scratch_fpn_nc-all_6x_coco.py with NC also in the 3x3 convolution of the RPN. Only
+# the predictors and the deconvolution of the mask head stay plain. As in mmdet, the convolution of
+# the RPN has a bias and no norm. There is no GN variant.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_nc-all-rpn_6x_coco.py
 _base_ = './mask-rcnn_r50-scratch_fpn_nc-all_6x_coco.py'

@@ -1,5 +1,5 @@
-# Twin of mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py:
-# NC convolutions, and in the norm slots their gain and bias per channel.
+# mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py with Normalized Convolution. The norm slots hold its
+# gain and bias per channel.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_nc-all_2x_coco.py
 _base_ = './mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py'

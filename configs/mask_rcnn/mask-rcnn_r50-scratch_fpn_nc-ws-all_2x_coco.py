@@ -1,5 +1,5 @@
-# Twin of mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py:
-# NC convolutions with weight standardisation; their gain and bias in the norm slots.
+# mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py with Normalized Convolution and weight
+# standardisation.
 #
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_nc-ws-all_2x_coco.py
 _base_ = './mask-rcnn_r50-scratch_fpn_gn-all_2x_coco.py'

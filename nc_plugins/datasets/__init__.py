@@ -1,1 +1,1 @@
-"""Data that upstream lacks: the embedded digits sets and converters into standard layouts."""
+"""Datasets, converters and transforms that OpenMMLab lacks."""

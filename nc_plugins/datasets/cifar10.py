@@ -1,4 +1,4 @@
-"""CIFAR-10 from class folders where they are there, else from the original pickles."""
+"""CIFAR-10 from class folders or from the original files."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from mmpretrain.registry import DATASETS
 EXTENSIONS = ('.jpg', '.jpeg', '.png')
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @DATASETS.register_module(force=True)
 class CIFAR10Folders(CIFAR10):
-    """mmpretrain's CIFAR10, which reads ``data_root/{train,test}/<class>/`` first if it exists.
+    """mmpretrain's ``CIFAR10`` that also reads image files in class folders.
 
-    Either way an item carries ``img``, uint8 [32, 32, 3] in RGB, decoded once and kept in memory,
-    so one pipeline and one data_preprocessor (to_rgb=False) serve both.
+    It reads the image files ``data_root/{train,test}/<class>/*`` if the folder of the split exists,
+    and the original pickle files otherwise. The images are decoded once and stay in memory. The
+    ``img`` of an item is uint8 [32, 32, 3] in RGB, so set ``to_rgb=False`` in the preprocessor.
 
     Args:
-        data_root: the folder; the pickles are downloaded into it when it holds neither layout.
-        split: 'train' or 'test'.
-        per_class: keep the first so many images of each class (None: all), in the order of file
-            names, or of the pickles.
-        download: False makes missing data an error.
-        kwargs: as for mmpretrain.CIFAR10.
+        data_root: Folder with either layout. If it has neither, CIFAR-10 is downloaded into it.
+        split: ``'train'`` or ``'test'``.
+        per_class: Number of images of each class to use, in the order of the files. Default: all.
+        download: Whether to download missing data.
+        kwargs: Arguments of ``mmpretrain.datasets.CIFAR10``.
 
-    Raises: FileNotFoundError if the data are neither there nor to be had; ValueError if folders
-        are not CIFAR-10's ten classes, an image is not 32x32 or a class is short of per_class.
+    Raises:
+        FileNotFoundError: If the data is missing and cannot be downloaded.
+        ValueError: If the folders are not the ten classes of CIFAR-10, an image does not have
+            32x32 pixels, or a class has fewer images than ``per_class``.
     """
 
     def __init__(self, data_root='', split='train', *, per_class=None, download=True, **kwargs):
@@ -55,11 +57,14 @@ class CIFAR10Folders(CIFAR10):
         found = {entry.name for entry in folder.iterdir() if entry.is_dir()}
         if found != set(self.CLASSES):
             odd = ', '.join(sorted(found ^ set(self.CLASSES)))
-            raise ValueError(f'{folder} must hold the ten class folders of CIFAR-10; check: {odd}')
+            raise ValueError(
+                f'{folder} must contain the ten class folders of CIFAR-10; '
+                f'missing or unknown: {odd}'
+            )
         items = []
         for label, name in enumerate(self.CLASSES):
             files = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in EXTENSIONS)
-            # Upstream counts one class after another; the sampler shuffles.
+            # In the order of the classes; the sampler shuffles.
             items += [
                 {'img': _read_rgb(path), 'gt_label': label} for path in files[: self.per_class]
             ]
@@ -67,16 +72,18 @@ class CIFAR10Folders(CIFAR10):
 
     def _read_pickles(self, root):
         existed = root.exists()
-        here = f'{root} holds neither {self.split}/<class>/ folders nor {self.base_folder}'
+        missing = f'{root} contains neither {self.split}/<class>/ folders nor {self.base_folder}'
         if dist.is_main_process() and not self.download and not self._check_integrity():
-            raise FileNotFoundError(here)
+            raise FileNotFoundError(missing)
         try:
             return super().load_data_list()
         except (URLError, TimeoutError, ConnectionError) as e:
             if not existed:
                 shutil.rmtree(root, ignore_errors=True)
             reason = getattr(e, 'reason', e)
-            raise FileNotFoundError(f'{here}, and {self.url} did not answer ({reason})') from e
+            raise FileNotFoundError(
+                f'{missing}, and the download of {self.url} failed ({reason})'
+            ) from e
 
     def _first_per_class(self, items):
         kept, counts = [], [0] * len(self.CLASSES)
@@ -98,5 +105,5 @@ def _read_rgb(path):
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None or image.shape != (32, 32, 3):
         raise ValueError(f'{path} is not a readable 32x32 image')
-    # OpenCV decodes to BGR, the pickles hold RGB.
+    # OpenCV decodes to BGR. The pickle files contain RGB.
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

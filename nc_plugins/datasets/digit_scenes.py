@@ -1,4 +1,4 @@
-"""Draw handwritten digits: one on a card, or several on a cluttered page with their masks."""
+"""Draw one handwritten digit on plain paper, or several on a cluttered page with their masks."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,37 @@ from PIL import Image, ImageDraw
 
 SCENE_SIZE = 128
 DIGITS_PER_SCENE = (2, 5)
-DIGIT_SIDE = (36, 60)  # pixels of the whole tile; the ink covers about two thirds of its width
-MAX_ROTATION = 12.0  # degrees; far from where a 6 turns into a 9
-MAX_OVERLAP = 0.1  # of the boxes of two digits, as a share of the smaller box
-MIN_CONTRAST = 50  # grey levels by which ink is darker than the page where it lies
+DIGIT_SIDE = (36, 60)  # pixels, of a tile; the ink covers about two thirds of its width
+MAX_ROTATION = 12.0  # degrees; too small to turn a 6 into a 9
+MAX_OVERLAP = 0.1  # of the boxes of two digits, as a fraction of the smaller box
+MIN_CONTRAST = 50  # grey values between the ink and the page below it
 PLACEMENT_TRIES = 40
 
 
 @dataclass
 class Placed:
-    """A digit in a scene: ``source`` is its index in the set, ``mask`` its visible pixels."""
+    """A digit in a scene.
+
+    Attributes:
+        source: Index of the digit image.
+        mask: Visible pixels, bool [SCENE_SIZE, SCENE_SIZE].
+    """
 
     source: int
     mask: np.ndarray
 
 
 def enlarge(digit: np.ndarray, side: int, angle: float = 0.0, margin: int = 0) -> np.ndarray:
-    """Ink coverage in 0..1, float32 [side, side], of an 8x8 digit with values 0..16.
+    """Enlarge an 8x8 digit with values 0..16 to ink coverage in 0..1.
 
-    ``margin`` blank source pixels are added all around first, so that strokes that touch the
-    edge of the 8x8 image end smoothly; ``angle`` in degrees, counter-clockwise.
+    Args:
+        side: Height and width of the result in pixels.
+        angle: Rotation in degrees, counter-clockwise.
+        margin: Width in source pixels of a blank border, which is added first. With a border,
+            strokes at the edge of the 8x8 image end smoothly.
+
+    Returns:
+        float32 [side, side].
     """
     tile = Image.fromarray(np.pad(digit, margin).astype(np.float32) / 16)
     tile = tile.resize((side, side), Image.Resampling.BICUBIC)
@@ -36,16 +47,19 @@ def enlarge(digit: np.ndarray, side: int, angle: float = 0.0, margin: int = 0) -
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
-    """Standard normal noise on a cells x cells grid, enlarged to float32 [size, size]."""
+    """Enlarge standard normal noise [cells, cells] to float32 [size, size]."""
     grid = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def draw_card(rng, coverage: np.ndarray, paper: tuple, ink: tuple) -> np.ndarray:
-    """One digit on plain paper, both colours a little different each time, uint8 [S, S, 3].
+    """Draw one digit on plain paper.
 
-    The spread is small on purpose: a translator cannot guess it back from the other domain, so
-    it bounds the cycle error from below.
+    The colours of paper and ink vary by at most 6 grey values. A larger variation would increase
+    the cycle error of every translator, because the other domain does not determine it.
+
+    Returns:
+        uint8 [S, S, 3] for a ``coverage`` of [S, S].
     """
     size = len(coverage)
     back = np.asarray(paper) + rng.uniform(-6, 6, 3)
@@ -56,10 +70,15 @@ def draw_card(rng, coverage: np.ndarray, paper: tuple, ink: tuple) -> np.ndarray
 
 
 def draw_scene(rng, digits: np.ndarray, deck) -> tuple[np.ndarray, list[Placed]]:
-    """A page with several digits: uint8 [SCENE_SIZE, SCENE_SIZE, 3] and what lies on it.
+    """Draw a page with several digits.
 
-    ``deck`` yields indices into ``digits`` ([N, 8, 8]). Masks are disjoint: where two digits
-    touch, the later one is on top.
+    Args:
+        digits: Digit images [N, 8, 8].
+        deck: Iterator of indices into ``digits``.
+
+    Returns:
+        The page as uint8 [SCENE_SIZE, SCENE_SIZE, 3], and its digits. Their masks are disjoint:
+        where two digits overlap, the later one covers the other.
     """
     page = _page(rng)
     placed, boxes = [], []
@@ -73,7 +92,7 @@ def draw_scene(rng, digits: np.ndarray, deck) -> tuple[np.ndarray, list[Placed]]
             continue
         y, x = spot
         window = page[y : y + side, x : x + side]
-        # Ink must stay visible on dark patches of the page too.
+        # Keeps the ink visible on dark parts of the page.
         darkest = window[tile > 0.5].mean(1).min() - MIN_CONTRAST
         ink = rng.uniform(0.2, 1) * max(darkest, 20) + rng.uniform(-20, 20, 3)
         window += (ink.clip(0, 255) - window) * _stroke(tile)[..., None]
@@ -88,29 +107,29 @@ def draw_scene(rng, digits: np.ndarray, deck) -> tuple[np.ndarray, list[Placed]]
 
 
 def bounding_box(mask: np.ndarray) -> list[int]:
-    """COCO's box of a mask that is not empty: left, top, width, height in pixels."""
+    """COCO's bounding box of a non-empty mask: left, top, width, height in pixels."""
     rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top]
 
 
 def _stroke(coverage: np.ndarray) -> np.ndarray:
-    # The blur of an enlarged 8x8 image is several pixels wide; steepened about the 0.5 where
-    # the mask ends, the visible edge and the labelled one agree.
+    # An enlarged 8x8 image is blurred over several pixels. Contrast around 0.5, the threshold of
+    # the mask, makes the visible edge agree with the labelled one.
     return ((coverage - 0.25) * 2).clip(0, 1)
 
 
 def _page(rng) -> np.ndarray:
-    """Paper with shadows and stray pen lines, float32 [S, S, 3].
+    """Draw paper with shadows and stray pen lines, float32 [SCENE_SIZE, SCENE_SIZE, 3].
 
-    The shadows reach the grey of light ink and the lines that of dark ink, so no threshold
-    separates the digits; their shapes do.
+    The shadows are as dark as light ink and the lines as dark as dark ink, so no threshold
+    separates the digits from the page.
     """
     size = SCENE_SIZE
     shadow = 28 * smooth_noise(rng, size, 5) + 8 * smooth_noise(rng, size, 20)
     light = (rng.uniform(170, 225) + shadow)[..., None] + rng.uniform(-15, 15, 3)
     page = light.astype(np.float32).clip(95, 250)
-    lines = Image.new('L', (size * 4, size * 4))  # drawn at four times the size against jaggies
+    lines = Image.new('L', (size * 4, size * 4))  # four times as large, against aliasing
     pen = ImageDraw.Draw(lines)
     for _ in range(rng.integers(1, 4)):
         ends = rng.uniform(0, size * 4, 4).tolist()
@@ -121,7 +140,7 @@ def _page(rng) -> np.ndarray:
 
 
 def _free_spot(rng, tile: np.ndarray, boxes: list):
-    """Top left corner for ``tile``, or None after PLACEMENT_TRIES crowded ones."""
+    """Top and left of a random place for ``tile``, or None if PLACEMENT_TRIES places overlap."""
     left, top, width, height = bounding_box(tile)
     for _ in range(PLACEMENT_TRIES):
         y, x = rng.integers(0, SCENE_SIZE - len(tile) + 1, 2)

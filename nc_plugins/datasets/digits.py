@@ -1,4 +1,4 @@
-"""The embedded data: scikit-learn's handwritten digits in the standard layouts of four tasks."""
+"""Write scikit-learn's handwritten digits in the standard layouts of four tasks."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ from nc_plugins.datasets.digit_scenes import (
 from nc_plugins.datasets.staging import write_once
 
 CARD_SIZE = 32
-HELD_OUT = 297  # of 1,797 digit images; 1,500 are left for training
+HELD_OUT = 297  # of 1,797 digit images; the training sets use the other 1,500
 CLASSES = tuple('0123456789')
 VOID = 255
 
-# Slate and chalk, paper and ink: (background, stroke) as RGB.
+# (background, stroke) as RGB. A: chalk on slate; B: ink on paper.
 DOMAINS = {'A': ((32, 44, 40), (232, 228, 210)), 'B': ((238, 230, 212), (38, 46, 110))}
 
 
@@ -37,57 +37,68 @@ def write_digits(
 ) -> bool:
     """Write the handwritten digits under ``dest`` in four layouts, completely or not at all.
 
-    Layouts (every image RGB; NNNN is the digit image's index in ``load_digits()``):
+    Layouts (all images are RGB; NNNN is the index of the digit image in ``load_digits()``):
         folder/{train,val}/<0..9>/NNNN.png           32x32, light on dark, 1,500 + 297
         coco/{train,val}/<name>.png                  128x128 scenes of 2 to 5 digits
         coco/annotations/instances_{train,val}.json  COCO instances: uncompressed RLE of the visible
-                                                     pixels, category ids 1..10 named '0'..'9'; the
-                                                     extra key digit_image holds NNNN
+                                                     pixels, category ids 1..10 named '0'..'9', and
+                                                     NNNN in the additional key digit_image
         voc/JPEGImages/<name>.jpg                    the same scenes, the same names
         voc/SegmentationClass/<name>.png             mode P, VOC's palette: 0 background, 1..10 the
-                                                     digits 0..9, 255 the pixel round each digit
+                                                     digits 0..9, 255 an outline of one pixel
         voc/ImageSets/Segmentation/{train,val}.txt
-        unpaired/{train,test}{A,B}/NNNN_labelD.png   32x32; A chalk on slate, B ink on paper, no
-                                                     digit image in both; 750 + 750, 148 + 149
-        manifest.json                                the parameters and counts, written last
+        unpaired/{train,test}{A,B}/NNNN_labelD.png   32x32, A chalk on slate, B ink on paper, with
+                                                     different digit images; 750 + 750, 148 + 149
+        manifest.json                                the parameters and the number of files
 
-    The split, stratified by class, is made by digit image before anything is drawn: no digit
-    image of val or test occurs in training, in any layout. The same arguments give the same
-    bytes (same numpy, Pillow and scikit-learn), and fewer scenes are the first of more.
+    The digit images are split before anything is drawn, stratified by class. In every layout, no
+    digit image of val or test occurs in training. The same arguments give the same bytes with the
+    same versions of numpy, Pillow and scikit-learn. The first scenes do not depend on their number.
 
-    Args: ``seed`` 0..2**32-1; ``progress`` is called with one line per layout; ``force`` replaces
-        a set written with other parameters.
-    Returns: True if written, False if ``dest`` already held this very set.
-    Raises: ValueError for counts below 1 or a seed out of range; ImportError without
-        scikit-learn; FileExistsError, NotADirectoryError, OSError as ``write_once`` does.
-    Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998, CC BY 4.0),
-        its test part, as in ``sklearn.datasets.load_digits``: 8x8 pixels, values 0..16. The same
-        13 people wrote the digits of both splits, so held-out scores flatter.
+    Args:
+        dest: Folder to write.
+        scenes_train: Number of training scenes.
+        scenes_val: Number of validation scenes.
+        seed: Seed of the split and of the drawings, 0..2**32-1.
+        force: Whether to replace a set that was written with other parameters.
+        progress: Called with one line of text per layout.
+
+    Returns:
+        True if the set was written, False if ``dest`` already contained it.
+
+    Raises:
+        ValueError: If a number of scenes is below 1 or the seed is out of range.
+        ImportError: If scikit-learn is missing.
+        OSError: If ``dest`` cannot be written. See :func:`write_once` for its subclasses.
+
+    Source: the test part of Alpaydin & Kaynak, Optical Recognition of Handwritten Digits (UCI,
+    1998, CC BY 4.0), as in ``sklearn.datasets.load_digits``: 8x8 pixels with values 0..16. The same
+    13 people wrote the digits of both splits, so validation scores are optimistic.
     """
     for name, count in (('scenes_train', scenes_train), ('scenes_val', scenes_val)):
         if count < 1:
             raise ValueError(f'{name} must be at least 1, got {count}')
     if not 0 <= seed < 2**32:
         raise ValueError(f'seed must be in 0..2**32-1, got {seed}')
-    say = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     counts = {'train': scenes_train, 'val': scenes_val}
 
     def fill(root: Path) -> dict:
         images, labels = _load()
         splits = split_digits(labels, seed)
         _write_folder(root / 'folder', images, labels, splits)
-        say(f'folder    {len(splits["train"])} train, {len(splits["val"])} val images')
+        report(f'folder    {len(splits["train"])} train, {len(splits["val"])} val images')
         for part, (split, count) in enumerate(counts.items()):
             rng = np.random.default_rng([seed, part])
             digits = _write_scenes(root, split, count, rng, images, labels, splits[split])
-            say(f'coco, voc {count} {split} scenes, {digits} digits')
+            report(f'coco, voc {count} {split} scenes, {digits} digits')
         sizes = _write_unpaired(root / 'unpaired', images, labels, splits, seed)
-        say('unpaired  ' + ', '.join(f'{count} {name}' for name, count in sizes.items()))
+        report('unpaired  ' + ', '.join(f'{count} {name}' for name, count in sizes.items()))
         return {}
 
     parameters = {
         'set': 'nc_plugins digits',
-        'version': 1,  # raise it when what is drawn changes
+        'version': 1,  # to be raised when the drawings change
         'scenes_train': scenes_train,
         'scenes_val': scenes_val,
         'seed': seed,
@@ -96,13 +107,17 @@ def write_digits(
 
 
 def split_digits(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Sorted indices of the digit images for 'train' and 'val', stratified by class."""
+    """Split the digit images into 'train' and 'val', stratified by class.
+
+    Returns:
+        Sorted indices of the digit images.
+    """
     train, val = _halve(np.arange(len(labels)), labels, HELD_OUT, seed)
     return {'train': train, 'val': val}
 
 
 def voc_palette() -> np.ndarray:
-    """Pascal VOC's 256 colours, uint8 [256, 3]: the index's bits dealt out to R, G, B in turn."""
+    """Pascal VOC's 256 colours, uint8 [256, 3]. The bits of an index go to R, G, B cyclically."""
     index = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
     for bit in range(8):
@@ -114,7 +129,7 @@ def voc_palette() -> np.ndarray:
 
 
 def encode_rle(mask: np.ndarray) -> dict:
-    """COCO's uncompressed run lengths: column by column, starting with a run of zeros."""
+    """COCO's uncompressed run-length encoding: column by column, starting with a run of zeros."""
     flat = mask.astype(bool).ravel(order='F')
     starts = np.flatnonzero(np.diff(flat, prepend=False))
     counts = np.diff(np.concatenate([[0], starts, [flat.size]]))
@@ -126,7 +141,7 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
     except ImportError as e:
         raise ImportError(
-            'the handwritten digits come with scikit-learn, which is missing: '
+            'the handwritten digits are part of scikit-learn, which is not installed: '
             'pip install scikit-learn'
         ) from e
     digits = load_digits()
@@ -151,7 +166,11 @@ def _write_folder(root: Path, images, labels, splits) -> None:
 
 
 def _write_scenes(root: Path, split: str, count: int, rng, images, labels, pool) -> int:
-    """Draw ``count`` scenes with digits of ``pool`` alone; both trees; the number of digits."""
+    """Draw scenes of the digit images ``pool`` and write them in the layouts of COCO and VOC.
+
+    Returns:
+        The number of digits in the scenes.
+    """
     coco, voc = root / 'coco', root / 'voc'
     folders = [coco / split, coco / 'annotations', voc / 'JPEGImages', voc / 'SegmentationClass']
     for folder in [*folders, voc / 'ImageSets' / 'Segmentation']:
@@ -165,7 +184,7 @@ def _write_scenes(root: Path, split: str, count: int, rng, images, labels, pool)
         names.append(name)
         scene = Image.fromarray(pixels)
         scene.save(coco / split / f'{name}.png')
-        # JPEG because .jpg is what mmseg looks for; gentle enough to keep the scene the same.
+        # mmseg expects .jpg files. This quality changes the scene hardly at all.
         scene.save(voc / 'JPEGImages' / f'{name}.jpg', quality=95, subsampling=0)
         label_map = Image.fromarray(_label_map(placed, labels))
         label_map.putpalette(palette)
@@ -191,7 +210,7 @@ def _write_scenes(root: Path, split: str, count: int, rng, images, labels, pool)
 
 
 def _deal(rng, pool: np.ndarray) -> Iterator[int]:
-    """Every digit image once in random order, then again in another: classes stay balanced."""
+    """Yield the indices ``pool`` endlessly, in a new random order each time."""
     while True:
         yield from rng.permutation(pool).tolist()
 
@@ -210,7 +229,7 @@ def _annotation(number: int, image: int, digit: Placed, label: int) -> dict:
 
 
 def _label_map(placed: list[Placed], labels) -> np.ndarray:
-    """Classes 1..10 exactly on the masks; VOID only on background next to a digit."""
+    """Classes 1..10 inside the masks, and VOID on the background pixels next to a digit."""
     classes = np.zeros((SCENE_SIZE, SCENE_SIZE), np.uint8)
     for digit in placed:
         classes[digit.mask] = labels[digit.source] + 1

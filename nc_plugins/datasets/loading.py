@@ -1,8 +1,8 @@
-"""Transforms that name the file when an image or a label map cannot be used.
+"""Loading transforms whose errors name the image or label file.
 
-Upstream passes some broken files on without a word: many releases of OpenCV fill what a truncated
-JPEG lacks with grey, a label map of another size surfaces in a loss far away, and a label out of
-range in CUDA.
+OpenMMLab's transforms accept some broken files. Many releases of OpenCV fill the missing part of a
+truncated JPEG with grey. A label map of the wrong size fails later in the loss, and a label out of
+range fails in a CUDA kernel.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from PIL import UnidentifiedImageError
 
 
 class DataError(ValueError):
-    """A data file cannot be used. The message is one sentence that names the file."""
+    """A data file cannot be used. The message is one sentence and names the file."""
 
     @property
     def sentence(self) -> str:
-        """The sentence alone; a DataLoader worker's error carries the worker's traceback too."""
+        """The message without the traceback that a worker of a DataLoader adds to it."""
         return str(self).rpartition(f'{type(self).__name__}: ')[2].strip()
 
 
 @TRANSFORMS.register_module(force=True)
 class LoadImage(LoadImageFromFile):
-    """mmcv's LoadImageFromFile that reports a missing, empty, corrupt or truncated file by name.
+    """mmcv's ``LoadImageFromFile`` whose error names a missing, empty, corrupt or truncated file.
 
-    Pillow decodes by default because it refuses truncated files, whatever its release. Its pixels
-    are those of OpenCV, mmcv's default, for 8-bit JPEG and PNG in colour, grey or palette, EXIF
-    orientation included; for 16-bit grey, transparent grey or CMYK images they are not.
+    The default decoder is Pillow, because every release rejects truncated files. For 8-bit JPEG and
+    PNG files in colour, grey or with a palette, its pixels equal those of OpenCV, mmcv's default,
+    including the EXIF orientation. For 16-bit grey, transparent grey and CMYK files they differ.
 
     Args:
-        imdecode_backend: 'pillow', or another of mmcv's. With 'cv2' it depends on the release of
-            OpenCV whether truncated files are seen.
-        skip_unreadable: True warns once a file and process and returns None instead of raising, so
-            that a training set takes another sample at random. A test set raises on None.
-        kwargs: of mmcv's LoadImageFromFile.
+        imdecode_backend: ``'pillow'`` or another backend of mmcv. Some releases of OpenCV
+            (``'cv2'``) accept truncated files.
+        skip_unreadable: Whether to log a warning and return None for an unreadable file. mmengine's
+            datasets then load another sample in training, and raise an error in tests.
+        kwargs: Arguments of ``LoadImageFromFile``.
 
-    Raises: DataError for a file that cannot be read, unless ``skip_unreadable``.
+    Raises:
+        DataError: If the file cannot be read and ``skip_unreadable`` is False.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class LoadImage(LoadImageFromFile):
                 raise DataError(sentence) from e
         if path not in self.warned:
             self.warned.add(path)
-            print_log(f'{sentence}; another one takes its place', 'current', logging.WARNING)
+            print_log(f'{sentence}; loading another image instead', 'current', logging.WARNING)
         return None
 
     def __repr__(self) -> str:
@@ -68,19 +69,21 @@ class LoadImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module(force=True)
 class LoadSegMap(BaseTransform):
-    """mmseg's LoadAnnotations that reports a label map which does not fit its image by name.
+    """mmseg's ``LoadAnnotations`` with a check of the label map.
 
-    Works wherever mmseg's stands, before a resize of the image or after it, and fills in the same
-    ``gt_seg_map`` [height, width] of uint8.
+    It replaces mmseg's transform before or after a resize of the image. It sets the same key,
+    ``gt_seg_map``, uint8 [height, width].
 
     Args:
-        num_classes: labels are 0 .. num_classes - 1, after reduce_zero_label and label_map.
-        ignore_index: the one other label.
-        kwargs: of mmseg's LoadAnnotations.
+        num_classes: Number of classes. Valid labels are 0 to ``num_classes - 1``, after
+            ``reduce_zero_label`` and ``label_map``.
+        ignore_index: The label of ignored pixels, which is also valid.
+        kwargs: Arguments of ``LoadAnnotations``.
 
-    Raises: DataError for a label map that is missing, corrupt or truncated, has another size than
-        the image file, has colours instead of indices, or holds other labels. Of a 16-bit file
-        mmseg reads the lower eight bits, before they can be checked here.
+    Raises:
+        DataError: If the label map is missing, corrupt or truncated, differs in size from the image
+            file, contains colours instead of indices, or contains invalid labels. Labels above 255
+            in a 16-bit file are not detected, because mmseg reads only the lower eight bits.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, **kwargs) -> None:
@@ -97,20 +100,20 @@ class LoadSegMap(BaseTransform):
         labels = results['gt_seg_map']
         if labels.ndim != 2:
             raise DataError(
-                f'label map {path} has {labels.shape[-1]} channels, one channel of class indices '
-                'is wanted (a PNG of mode P or L)'
+                f'label map {path} has {labels.shape[-1]} channels instead of one channel of class '
+                'indices (a PNG of mode P or L)'
             )
         if labels.shape != tuple(results['ori_shape']):
             raise DataError(
-                f'label map {path} is {_size(labels.shape)} and its image {results["img_path"]} '
-                f'is {_size(results["ori_shape"])}'
+                f'label map {path} has {_size(labels.shape)} pixels, but its image '
+                f'{results["img_path"]} has {_size(results["ori_shape"])}'
             )
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
-        strange = present[(present >= self.num_classes) & (present != self.ignore_index)]
-        if strange.size:
+        invalid = present[(present >= self.num_classes) & (present != self.ignore_index)]
+        if invalid.size:
             raise DataError(
-                f'label map {path} holds the labels {", ".join(map(str, strange))}, only 0 to '
-                f'{self.num_classes - 1} and {self.ignore_index} (ignored) are wanted'
+                f'label map {path} contains the labels {", ".join(map(str, invalid))}, but only '
+                f'0 to {self.num_classes - 1} and {self.ignore_index} (ignored) are valid'
             )
         return results
 

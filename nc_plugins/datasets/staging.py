@@ -13,20 +13,29 @@ MANIFEST = 'manifest.json'
 def write_once(
     dest, parameters: dict, fill: Callable[[Path], dict], *, force: bool = False
 ) -> bool:
-    """Let ``fill`` write into a hidden sibling of ``dest`` and rename it to ``dest`` at the end.
+    """Write a data set to a temporary folder beside ``dest``, and rename it to ``dest`` at the end.
 
-    ``fill`` gets the sibling and returns facts worth keeping (counts, say). They are written with
-    ``parameters`` and the number of files to ``dest/manifest.json``, last of all. Whatever stops
-    the work, Ctrl-C included, the sibling is removed and ``dest`` is as it was.
+    The last file is ``manifest.json`` with the parameters, the facts and the number of files. After
+    an error or Ctrl-C the temporary folder is removed and ``dest`` is unchanged.
 
-    Returns: True if written; False if ``dest`` already held the complete set of ``parameters``.
-    Raises: FileExistsError if ``dest`` holds the set with other parameters or with files missing
-        and ``force`` is off, or holds anything else (``force`` or not: foreign files stay);
-        NotADirectoryError or another OSError if ``dest`` cannot be written.
+    Args:
+        dest: Folder to write.
+        parameters: Parameters of the data set. ``parameters['set']`` is its name.
+        fill: Function that writes into the folder it is given, and returns facts for the manifest.
+        force: Whether to replace a set of the same name with other parameters or missing files.
+
+    Returns:
+        True if the set was written, False if ``dest`` already contained it.
+
+    Raises:
+        FileExistsError: If ``dest`` contains other files, or if it contains the set with other
+            parameters or with missing files and ``force`` is False.
+        NotADirectoryError: If ``dest`` or a part of its path is a file.
+        OSError: If ``dest`` cannot be written.
     """
-    # Through a link, the folder behind it is replaced and not the link.
+    # If dest is a link, the folder that it points to is replaced.
     dest = Path(os.path.realpath(dest))
-    if _holds(dest, parameters, force):
+    if _is_complete(dest, parameters, force):
         return False
     stage = dest.with_name(f'.{dest.name}.{uuid.uuid4().hex[:8]}.part')
     made = [p for p in (dest.parent, *dest.parent.parents) if not p.exists()]
@@ -35,32 +44,32 @@ def write_once(
             stage.mkdir(parents=True)
         except (FileExistsError, NotADirectoryError):
             raise NotADirectoryError(
-                f'cannot create {dest}: a part of its path is a file, wanted folders'
+                f'cannot create {dest}: a part of its path is a file'
             ) from None
         except OSError as e:
             raise type(e)(f'cannot write in {dest.parent}: {e.strerror}') from None
         facts = fill(stage)
         manifest = {'parameters': parameters, **facts, 'files': _count_files(stage)}
         (stage / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
-        if _holds(dest, parameters, force):  # someone else was faster
+        if _is_complete(dest, parameters, force):  # another process wrote it meanwhile
             shutil.rmtree(stage)
             return False
         _swap_in(stage, dest)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
-        for parent in made:  # innermost first; one that someone else filled meanwhile stays
+        for parent in made:  # innermost first; parents with other files stay
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
         raise
     return True
 
 
-def _holds(dest: Path, parameters: dict, force: bool) -> bool:
-    """Whether ``dest`` holds the set already; raises where it may not be written."""
+def _is_complete(dest: Path, parameters: dict, force: bool) -> bool:
+    """Whether ``dest`` contains the set. Raises an error if it must not be replaced."""
     if not dest.exists():
         return False
     if not dest.is_dir():
-        raise NotADirectoryError(f'{dest} is a file, wanted a folder to write')
+        raise NotADirectoryError(f'{dest} is a file, not a folder')
     if not any(dest.iterdir()):
         return False
     try:
@@ -71,7 +80,8 @@ def _holds(dest: Path, parameters: dict, force: bool) -> bool:
         ours = False
     if not ours:
         raise FileExistsError(
-            f'{dest} holds files that are not {parameters["set"]}; name another folder or empty it'
+            f'{dest} contains files that are not {parameters["set"]}; '
+            'choose another folder or empty it'
         )
     if force:
         return False
@@ -81,14 +91,15 @@ def _holds(dest: Path, parameters: dict, force: bool) -> bool:
         raise FileExistsError(
             f'{dest} was written with '
             + ', '.join(f'{k}={present.get(k)!r}' for k in differ)
-            + ', now asked for '
+            + ', but now requested with '
             + ', '.join(f'{k}={parameters.get(k)!r}' for k in differ)
             + '; use --force (force=True) to replace it'
         )
-    found = _count_files(dest) - 1  # the manifest does not count itself
+    found = _count_files(dest) - 1  # without the manifest
     if found != count:
         raise FileExistsError(
-            f'{dest} holds {found} files, wanted {count}; use --force (force=True) to replace it'
+            f'{dest} contains {found} files instead of {count}; '
+            'use --force (force=True) to replace it'
         )
     return True
 

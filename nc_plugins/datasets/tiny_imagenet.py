@@ -1,4 +1,4 @@
-"""Put the downloaded Tiny ImageNet into plain class folders."""
+"""Convert the downloaded Tiny ImageNet to class folders."""
 
 import os
 import re
@@ -21,17 +21,26 @@ def convert_tiny_imagenet(
 ) -> dict[str, int] | None:
     """Write ``dest/{train,val}/<wnid>/*.JPEG`` from the official archive, completely or not at all.
 
-    ``source`` is tiny-imagenet-200.zip or its extracted folder (train/<wnid>/images/*.JPEG,
-    val/images/*.JPEG, val/val_annotations.txt, wnids.txt). JPEG bytes are unchanged: read straight
-    out of the zip, or hard-linked from a folder (copied where the file system cannot link). The
-    labels of the official test part are not public; it is left out.
+    The JPEG files are not decoded. From an extracted folder they are hard-linked, or copied if the
+    file system does not support links. The test images are left out, because their labels are not
+    public.
 
-    Returns: how many classes, train and val images were written; None if ``dest`` was complete.
-    Raises: ValueError, with the file's name, if ``source`` is damaged or not Tiny ImageNet;
-        FileNotFoundError if it is not there; for ``dest`` see ``write_once``.
-    Source: Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip.
+    Args:
+        source: tiny-imagenet-200.zip (http://cs231n.stanford.edu/tiny-imagenet-200.zip), or the
+            folder extracted from it.
+        dest: Folder to write.
+        force: Whether to replace a set of another version or with missing files.
+        progress: Called with lines of text.
+
+    Returns:
+        The numbers of classes, train images and val images, or None if ``dest`` was complete.
+
+    Raises:
+        FileNotFoundError: If ``source`` does not exist.
+        ValueError: If ``source`` is damaged or is not Tiny ImageNet. The message names the file.
+        OSError: If ``dest`` cannot be written. See :func:`write_once` for its subclasses.
     """
-    say = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     counts: dict[str, int] = {}
 
     def fill(root: Path) -> dict:
@@ -47,16 +56,16 @@ def convert_tiny_imagenet(
                 for done, (name, wnid) in enumerate(files.items(), 1):
                     archive.put(name, root / split / wnid / PurePosixPath(name).name)
                     if done % 10_000 == 0 and done < len(files):
-                        say(f'{split:5} {done:,} of {len(files):,} images')
+                        report(f'{split:5} {done:,} of {len(files):,} images')
                 counts[split] = len(files)
-                say(f'{split:5} {len(files):,} images of {len(wnids)} classes')
+                report(f'{split:5} {len(files):,} images of {len(wnids)} classes')
         return counts
 
     return counts if write_once(dest, PARAMETERS, fill, force=force) else None
 
 
 class _Folder:
-    """The extracted archive; names are relative to the folder that holds wnids.txt."""
+    """The extracted archive. File names are relative to the folder of wnids.txt."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -65,7 +74,7 @@ class _Folder:
         self.root = path
 
     def names(self) -> Iterable[str]:
-        # train and val alone: the folder may hold anything else besides.
+        # Not the whole folder, which may contain other files.
         for top in ('train', 'val'):
             for folder, _, files in os.walk(self.root / top):
                 for name in files:
@@ -83,7 +92,7 @@ class _Folder:
 
 
 class _Zip:
-    """The same out of the zip, nothing extracted on the way."""
+    """The zip file, read without extracting it. It has the methods of _Folder."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile):
         self.path, self.archive = path, archive
@@ -119,13 +128,13 @@ def _open(path: Path):
         return
     if not path.exists():
         raise FileNotFoundError(
-            f'{path} does not exist, wanted tiny-imagenet-200.zip or its folder'
+            f'{path} does not exist; expected tiny-imagenet-200.zip or the folder extracted from it'
         )
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         raise ValueError(
-            f'{path} is not a complete zip file, wanted tiny-imagenet-200.zip; download it again'
+            f'{path} is not a complete zip file; download tiny-imagenet-200.zip again'
         ) from None
     with archive:
         yield _Zip(path, archive)
@@ -143,9 +152,11 @@ def _read(archive, name: str) -> list[list[str]]:
 
 def _read_wnids(archive) -> list[str]:
     wnids = [fields[0] for fields in _read(archive, 'wnids.txt')]
-    for wnid in wnids:  # it becomes a folder's name, so nothing like ../ may pass
+    for wnid in wnids:  # they become names of folders, so ../ must not occur
         if not re.fullmatch(r'n\d{8}', wnid):
-            raise ValueError(f'wnids.txt in {archive.path} lists {wnid!r}, wanted ids as n01443537')
+            raise ValueError(
+                f'wnids.txt in {archive.path} lists {wnid!r}, expected an id such as n01443537'
+            )
     if not wnids or len(set(wnids)) != len(wnids):
         raise ValueError(f'wnids.txt in {archive.path} is empty or lists a class twice')
     return sorted(wnids)
@@ -159,9 +170,9 @@ def _images(archive, folder: str) -> list[str]:
 
 def _train_files(archive, wnids: list[str]) -> dict[str, str]:
     files = {name: name.split('/')[1] for name in _images(archive, 'train')}
-    strange = sorted(set(files.values()) - set(wnids))
-    if strange:
-        raise ValueError(f'{archive.path} has train/{strange[0]}, which wnids.txt does not list')
+    unknown = sorted(set(files.values()) - set(wnids))
+    if unknown:
+        raise ValueError(f'{archive.path} has train/{unknown[0]}, which wnids.txt does not list')
     return files
 
 
@@ -171,7 +182,7 @@ def _val_files(archive, wnids: list[str]) -> dict[str, str]:
         if len(fields) < 2 or fields[1] not in wnids:
             raise ValueError(
                 f'{ANNOTATIONS} in {archive.path} has the line {" ".join(fields)!r}, '
-                'wanted an image and a class of wnids.txt'
+                'expected an image and a class of wnids.txt'
             )
         labels[f'val/images/{fields[0]}'] = fields[1]
     present = set(_images(archive, 'val'))

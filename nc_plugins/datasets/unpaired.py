@@ -1,4 +1,4 @@
-"""Two folders of images with no pairs between them, as CycleGAN trains on."""
+"""Two folders of unpaired images, the training data of CycleGAN."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from .loading import DataError
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @DATASETS.register_module(force=True)
 class UnpairedImages(Dataset):
-    """Images of domain A beside images of domain B.
+    """Pairs of an image of domain A and an image of domain B that do not belong together.
 
-    Training (``test_mode=False``): A in order, which the sampler shuffles, B drawn at random, each
-    resized to ``load_size`` (bicubic), cropped to ``crop_size`` at random and flipped by chance.
-    Testing: both in order, resized to ``crop_size``. The set is as long as the larger domain; the
-    smaller one starts again at its end.
+    In training an item has the image of A at its index and a random image of B. Both are resized to
+    ``load_size`` (bicubic), cropped to ``crop_size`` at random, and flipped at random. In tests
+    both images are those at the index, resized to ``crop_size``. The length is that of the larger
+    domain. The index of the smaller domain wraps around.
 
     An item is ``{'inputs': {'A': image, 'B': image}, 'data_samples': {'A': path, 'B': path}}`` with
-    images uint8 [3, H, W], RGB; batch it with mmengine's default collate function.
+    uint8 RGB images [3, H, W]. Use it with mmengine's default collate function.
 
-    Random numbers are torch's. In the main process ``randomness.seed`` governs them; a worker
-    takes the seed that its DataLoader drew for it, so that the draws of no two epochs are alike
-    (with mmengine's seed those of all would be).
+    Random numbers come from torch. A worker of a DataLoader uses the seed that the DataLoader drew
+    for it, because mmengine seeds the workers alike in every epoch.
 
     Args:
-        data_root: the folder of the domains' folders.
-        folder_A, folder_B: within ``data_root``.
-        load_size, crop_size: a side of a square or (height, width), in pixels.
-        flip: mirror half of the training images, left to right.
-        skip_unreadable: in training take the next readable image in place of a broken one, and log
-            the file once.
+        data_root: Folder that contains ``folder_A`` and ``folder_B``.
+        folder_A: Folder of the images of domain A, relative to ``data_root``.
+        folder_B: Folder of the images of domain B, relative to ``data_root``.
+        load_size: Size before the crop in pixels, for a square, or (height, width).
+        crop_size: Size of an item in pixels, for a square, or (height, width).
+        flip: Whether to mirror half of the training images horizontally.
+        test_mode: Whether to read the images in order and without augmentation.
+        skip_unreadable: Whether to replace an unreadable training image by the next readable one
+            and log a warning.
 
     Raises:
-        FileNotFoundError: a domain's folder is not there.
-        ValueError: it holds no images, or a crop is larger than what it is cut from.
-        DataError: an image cannot be read; the message names the file.
+        FileNotFoundError: If a folder does not exist.
+        ValueError: If a folder contains no images, or ``crop_size`` is larger than ``load_size``.
+        DataError: If an image cannot be read. The message names the file.
     """
 
     metainfo: dict = {}  # noqa: RUF012 (mmengine asks for it)
@@ -64,7 +66,7 @@ class UnpairedImages(Dataset):
     ) -> None:
         load, crop = _pair('load_size', load_size), _pair('crop_size', crop_size)
         if not test_mode and (crop[0] > load[0] or crop[1] > load[1]):
-            raise ValueError(f'crop_size {crop} does not fit into load_size {load}')
+            raise ValueError(f'crop_size {crop} is larger than load_size {load}')
         self.files = {
             'A': list_images(Path(data_root, folder_A)),
             'B': list_images(Path(data_root, folder_B)),
@@ -105,7 +107,7 @@ class UnpairedImages(Dataset):
                 if path not in self._reported:
                     self._reported.add(path)
                     print_log(f'skipped: {e}', logger='current', level=logging.WARNING)
-        raise DataError(f'not one of the {len(files)} images of {files[0].parent} can be read')
+        raise DataError(f'none of the {len(files)} images in {files[0].parent} can be read')
 
     def _seed_worker(self) -> None:
         worker = get_worker_info()
@@ -115,13 +117,13 @@ class UnpairedImages(Dataset):
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of ``folder`` by name; not those of folders within."""
+    """The image files in ``folder`` in the order of their names, without subfolders."""
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no image folder {folder}')
     files = sorted(
         path
         for path in folder.iterdir()
-        # A name with a dot in front is no picture, but what macOS writes beside one.
+        # macOS writes files such as ._0.png that are not images.
         if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
     )
     if not files:
@@ -130,11 +132,15 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """Decode the whole of an image file; DataError if it is missing, no image, or cut short."""
+    """Decode an image file.
+
+    Raises:
+        DataError: If the file is missing, truncated, or not an image.
+    """
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert('RGB')
-    # SyntaxError is Pillow's word for a broken PNG.
+    # Pillow raises SyntaxError for a broken PNG.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise DataError(f'{path} cannot be read as an image ({e})') from e
 
@@ -142,5 +148,5 @@ def read_rgb(path: Path) -> Image.Image:
 def _pair(name: str, size: int | Sequence[int]) -> tuple[int, int]:
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
-        raise ValueError(f'{name} wants a positive integer or two (height, width), got {size!r}')
+        raise ValueError(f'{name} must be a positive integer or (height, width), got {size!r}')
     return pair

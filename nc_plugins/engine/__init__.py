@@ -1,4 +1,4 @@
-"""Hooks and metrics for mmengine's Runner; importing registers them."""
+"""Hooks and metrics for mmengine's Runner; importing this module registers them."""
 
 from . import census, history, metrics, record
 

@@ -1,4 +1,4 @@
-"""Mistakes in a COCO annotation file that mmdet meets late, or trains on without a word."""
+"""Checks a COCO annotation file for mistakes that mmdet reports late or not at all."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .usage import UsageError, is_first_process, one_line
+from .usage import UsageError, is_first_process, listed, one_line
 
 
 def check_coco(dataset: dict, cls: type | None, where: str, metrics: Iterable[dict] = ()) -> None:
-    """Read the annotation file of a local mmdet CocoDataset and look for its images.
+    """Check the annotation file of a local mmdet CocoDataset, and that its images exist.
 
-    Anything else is left alone: another class, one that reads its file in a way of its own, a file
-    behind a file client. Only rank 0 reads; the official 450 MB take it some ten seconds.
+    Not checked: other dataset classes, subclasses with their own ``load_data_list``, and files
+    behind a file client. Only rank 0 checks. The 450 MB of the official file take ten seconds.
 
     Args:
-        dataset: config of one dataset; its ``ann_file`` and image folder are known to exist.
-        cls: the class that ``dataset['type']`` means.
-        where: begins the messages, such as 'train_dataloader'.
+        dataset: config of one dataset, whose ``ann_file`` and image folder exist.
+        cls: the class of ``dataset['type']``.
+        where: first word of the messages, such as 'train_dataloader'.
         metrics: configs of the metrics that evaluate this dataset.
 
-    Raises: UsageError that names the file, what is wrong in it and what to do.
+    Raises: UsageError with the file, the mistake and the remedy.
     """
     path, folder = _local(dataset, cls)
     if path is None or not is_first_process():
@@ -37,7 +37,7 @@ def check_coco(dataset: dict, cls: type | None, where: str, metrics: Iterable[di
 
 
 def _local(dataset: dict, cls: type | None) -> tuple[Path | None, Path | None]:
-    """The annotation file and the image folder, None if this module cannot judge them."""
+    """The annotation file and the image folder, or None for a dataset that is not checked."""
     base = next((c for c in getattr(cls, '__mro__', ()) if c.__name__ == 'CocoDataset'), None)
     if base is None or cls.load_data_list is not base.load_data_list:
         return None, None
@@ -53,38 +53,38 @@ def _read(path: Path) -> dict:
     try:
         with path.open(encoding='utf-8') as file:
             content = json.load(file)
-    except (ValueError, RecursionError) as e:  # of JSON or of UTF-8
+    except (ValueError, RecursionError) as e:  # from JSON or UTF-8
         raise UsageError(f'is not JSON ({one_line(e)})') from e
-    wanted = {
+    required = {
         'images': ('id', 'file_name', 'height', 'width'),
         'categories': ('id', 'name'),
         'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
     }
     if not isinstance(content, dict):
         raise UsageError(
-            f'holds a {type(content).__name__}, an object with the lists {", ".join(wanted)} is '
-            'wanted, as in COCO (a file of detections cannot serve as ground truth)'
+            f'holds a {type(content).__name__}, but a COCO annotation file is an object with the '
+            f'lists {", ".join(required)} (a file of detections is no ground truth)'
         )
-    # mmdet allows no annotations, as in COCO's test sets.
+    # COCO's test sets have no annotations, and mmdet allows that.
     content.setdefault('annotations', [])
-    for name, keys in wanted.items():
+    for name, keys in required.items():
         entries = content.get(name)
         if not isinstance(entries, list):
-            raise UsageError(f"has no list '{name}', so it is no COCO annotation file")
+            raise UsageError(f"has no list '{name}', so it is not a COCO annotation file")
         for number, entry in enumerate(entries):
-            lost = [key for key in keys if not isinstance(entry, dict) or key not in entry]
-            if lost:
-                raise UsageError(f"has no '{lost[0]}' in {name}[{number}]")
+            missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+            if missing:
+                raise UsageError(f"has no '{missing[0]}' in {name}[{number}]")
     if not content['images']:
         raise UsageError("lists no images: its 'images' is empty")
     return content
 
 
 def _category_ids(content: dict, dataset: dict, cls: type) -> set:
-    """Ids of the categories that the dataset's classes name.
+    """The ids of the categories in the dataset's ``classes``.
 
-    Label i is the i-th of them in the file's order; mmdet drops a class that the file does not
-    have and shifts the labels of those after it.
+    mmdet numbers the labels in the order of the file. A class that is not in the file shifts the
+    labels of the classes after it, without an error.
     """
     classes = list(cls._load_metainfo(dataset.get('metainfo')).get('classes') or ())
     names = [category['name'] for category in content['categories']]
@@ -93,7 +93,7 @@ def _category_ids(content: dict, dataset: dict, cls: type) -> set:
     if classes and not found:
         raise UsageError(
             f'has none of the {len(classes)} classes ({_some(classes)}) among its '
-            f'{len(names)} categories, so nothing would be learnt: {fix}'
+            f'{len(names)} categories, so there is nothing to learn: {fix}'
         )
     if missing := [name for name in classes if name not in names]:
         raise UsageError(
@@ -102,14 +102,14 @@ def _category_ids(content: dict, dataset: dict, cls: type) -> set:
         )
     if found != classes:
         raise UsageError(
-            f'has its categories in another order than the classes ({_some(classes)}), and the '
-            f'names would go to the wrong labels: {fix}'
+            f'has its categories in another order than the classes ({_some(classes)}), so labels '
+            f'would get wrong names: {fix}'
         )
     return {category['id'] for category in content['categories'] if category['name'] in classes}
 
 
 def _kept(content: dict, ids: set, dataset: dict) -> list[dict]:
-    """The annotations that mmdet does not drop."""
+    """The annotations that mmdet keeps."""
     kept = [
         annotation
         for annotation in content['annotations']
@@ -120,26 +120,26 @@ def _kept(content: dict, ids: set, dataset: dict) -> list[dict]:
     ]
     if not kept and not dataset.get('test_mode'):
         raise UsageError(
-            f'has no object to train on: of its {len(content["annotations"])} annotations none is '
-            'of the classes and at least one pixel wide and high'
+            f'has no object to train on: of its {len(content["annotations"])} annotations none '
+            'belongs to the classes and is at least one pixel wide and high'
         )
     return kept
 
 
 def _check_masks(kept: list[dict], dataset: dict, metrics: Iterable[dict]) -> None:
     loads = [step for step in dataset.get('pipeline') or () if step.get('with_mask')]
-    evaluated = any('segm' in _listed(metric.get('metric')) for metric in metrics)
-    bare = [annotation for annotation in kept if not annotation.get('segmentation')]
-    if bare and (loads or evaluated):
+    evaluated = any('segm' in listed(metric.get('metric')) for metric in metrics)
+    no_mask = [annotation for annotation in kept if not annotation.get('segmentation')]
+    if no_mask and (loads or evaluated):
         reason, fix = (
             ('the pipeline loads masks', 'with_mask=False there')
             if loads
             else ("the evaluator measures 'segm'", "metric='bbox' there")
         )
         raise UsageError(
-            f"has no 'segmentation' in {len(bare)} of {len(kept)} annotations (the first has id "
-            f'{bare[0]["id"]}), but {reason}: take a file with masks, or set {fix} and train a '
-            'model without a mask head'
+            f"has no 'segmentation' in {len(no_mask)} of {len(kept)} annotations (the first has "
+            f'id {no_mask[0]["id"]}), but {reason}: use a file with masks, or set {fix} and train '
+            'a model without a mask head'
         )
     if any(not step.get('poly2mask', True) for step in loads):
         rle = [a for a in kept if isinstance(a['segmentation'], dict) and not a.get('iscrowd')]
@@ -153,23 +153,19 @@ def _check_masks(kept: list[dict], dataset: dict, metrics: Iterable[dict]) -> No
 
 def _check_images(images: list[dict], folder: Path) -> None:
     names = [image['file_name'] for image in images]
-    # One listing a folder: a look at each of COCO's 118,287 files takes long on a network disk.
-    there = {
+    # One listing for each folder, because 118,287 calls of exists() are slow on a network disk.
+    present = {
         parent: set(os.listdir(folder / parent)) if (folder / parent).is_dir() else set()
         for parent in {os.path.dirname(name) for name in names}
     }
-    lost = [name for name in names if os.path.basename(name) not in there[os.path.dirname(name)]]
-    if lost:
+    missing = [n for n in names if os.path.basename(n) not in present[os.path.dirname(n)]]
+    if missing:
         raise UsageError(
-            f'names {len(names)} images and {len(lost)} of them are not in {folder} (the first is '
-            f'{lost[0]}): set data_prefix=dict(img=...) to their folder, or complete it'
+            f'lists {len(names)} images, and {len(missing)} of them are not in {folder} (the first '
+            f'is {missing[0]}): set data_prefix=dict(img=...) to their folder, or complete it'
         )
 
 
 def _some(names: list) -> str:
     shown = ', '.join(repr(name) for name in names[:10])
     return f'{shown}, ...' if len(names) > 10 else shown + (',' if len(names) == 1 else '')
-
-
-def _listed(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []

@@ -1,4 +1,4 @@
-"""Optimisers for a model of several parts that take turns, such as a GAN."""
+"""Optimizers for the parts of a model, such as the generators and discriminators of a GAN."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class PartsOptimWrapperConstructor:
             discriminator=dict(optimizer=dict(type='Adam', lr=2e-4)),
         )
 
-    A part is named like its children of the model begin: 'generator' means generator_AB and
-    generator_BA. Keys that hold no optimizer (``type='AmpOptimWrapper'``, ``clip_grad``) are given
-    to every part.
+    A part consists of the children of the model whose names begin with its name: 'generator' is
+    generator_AB and generator_BA. Keys without an optimizer (``type='AmpOptimWrapper'``,
+    ``clip_grad``) apply to every part.
 
-    Raises: ValueError if a part matches no child, or a trainable parameter has not just one part.
+    Raises: ValueError if a part has no child, or if a trainable parameter does not belong to
+        exactly one part.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -45,19 +46,19 @@ class PartsOptimWrapperConstructor:
         children = dict((model.module if is_model_wrapper(model) else model).named_children())
         wrappers = {}
         for part, cfg in self.parts.items():
-            mine = {name: child for name, child in children.items() if name.startswith(part)}
-            if not mine:
+            matching = {name: child for name, child in children.items() if name.startswith(part)}
+            if not matching:
                 raise ValueError(
-                    f"optim_wrapper has a part '{part}', but no child of the model begins so: "
-                    f'{", ".join(children)}'
+                    f"optim_wrapper has a part '{part}', but no child of the model has a name that "
+                    f'begins with it: {", ".join(children)}'
                 )
-            wrappers[part] = build_optim_wrapper(nn.ModuleDict(mine), {**self.shared, **cfg})
+            wrappers[part] = build_optim_wrapper(nn.ModuleDict(matching), {**self.shared, **cfg})
         trained = [p for w in wrappers.values() for g in w.param_groups for p in g['params']]
         times = Counter(map(id, trained))
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and times[id(parameter)] != 1:
                 raise ValueError(
-                    f"{times[id(parameter)]} parts of optim_wrapper train the model's {name}, one "
-                    f'is wanted: its parts are {", ".join(self.parts)}'
+                    f"{times[id(parameter)]} parts of optim_wrapper train the model's {name}, but "
+                    f'exactly one must: the parts are {", ".join(self.parts)}'
                 )
         return OptimWrapperDict(**wrappers)

@@ -1,4 +1,4 @@
-"""What can be found missing before anything is built or written: packages, data, checkpoints."""
+"""Checks before a run: packages, data and checkpoints. Nothing is built or written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
 from .coco import check_coco
-from .usage import UsageError, did_you_mean, one_line
+from .usage import UsageError, did_you_mean, listed, one_line
 
-# default_scope -> what installs it, and whether it needs mmcv's compiled operators
+# default_scope -> name for pip, and whether the package needs mmcv's compiled operators
 PACKAGES = {
     'mmpretrain': ('onedl-mmpretrain', False),
     'mmdet': ('onedl-mmdetection', True),
@@ -23,7 +23,10 @@ PACKAGES = {
 
 
 def enter_scope(cfg) -> None:
-    """Make the config's ``default_scope`` current, after checking that it can work here."""
+    """Import the package of the config's ``default_scope`` and make it the current scope.
+
+    Raises: UsageError if the package is missing or does not import.
+    """
     scope = cfg.get('default_scope') or 'mmengine'
     pip_name, needs_ops = PACKAGES.get(scope, (None, False))
     if find_spec(scope) is None:
@@ -40,9 +43,9 @@ def enter_scope(cfg) -> None:
             importlib.import_module('mmcv._ext')
         except ImportError as e:
             raise UsageError(
-                f"{scope} needs mmcv's compiled operators and this mmcv has none that load "
-                f'({one_line(e)}): run `python tools/install_mmcv.py`, which builds them against '
-                'the installed torch'
+                f"{scope} needs mmcv's compiled operators, and those of this mmcv do not load "
+                f'({one_line(e)}): run `python tools/install_mmcv.py`, which builds them for the '
+                'installed torch'
             ) from e
     try:
         importlib.import_module(scope)
@@ -52,18 +55,18 @@ def enter_scope(cfg) -> None:
 
 
 def check_data(cfg, loaders: Iterable[str]) -> None:
-    """Raise UsageError if a folder or file that ``loaders`` read is missing.
+    """Raise UsageError if a folder or file of the dataloaders ``loaders`` is missing.
 
-    Datasets that download themselves are left to do so. Call ``enter_scope`` first.
+    Datasets that download their files are not checked. Call ``enter_scope`` before.
     """
     class_folders: dict[Path, set[str]] = {}
     for loader in loaders:
-        metrics = _listed(cfg.get(loader.replace('dataloader', 'evaluator')))
+        metrics = listed(cfg.get(loader.replace('dataloader', 'evaluator')))
         for dataset in _leaves((cfg.get(loader) or {}).get('dataset')):
             cls = _dataset_class(dataset)
             for path in _paths(dataset, cls):
                 if not path.expanduser().exists():
-                    raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
+                    raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
             check_coco(dataset, cls, loader, metrics)
             reads_folders = cls is not None and cls.__name__ == 'CustomDataset'
             if reads_folders and not dataset.get('ann_file') and not _remote(dataset):
@@ -72,35 +75,35 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
         for metric in metrics:
             path = metric.get('ann_file')  # of mmdet's COCO metrics
             if isinstance(path, str) and '://' not in path and not Path(path).exists():
-                raise UsageError(f'{loader}: {path} is not there{_remedy(cfg)}')
+                raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
     _check_same_classes(class_folders, cfg)
 
 
 def check_checkpoint(path: str | None) -> None:
-    """Raise UsageError for a local checkpoint that is no file; a URL is left to mmengine."""
+    """Raise UsageError if a local checkpoint is not a file. URLs are not checked."""
     if path is not None and '://' not in path and not Path(path).expanduser().is_file():
-        what = 'a folder' if Path(path).is_dir() else 'not there'
-        raise UsageError(f'checkpoint {path} is {what}, a file is wanted')
+        problem = 'is a folder' if Path(path).is_dir() else 'does not exist'
+        raise UsageError(f'checkpoint {path} {problem}')
 
 
 def _check_same_classes(folders: dict[Path, set[str]], cfg) -> None:
-    """Labels are positions in the sorted folder names: two splits must have the same names."""
+    """Check that all splits have the same class folders: labels are indices of the sorted names."""
     pairs = list(folders.items())
     for path, names in pairs:
         first_path, first_names = pairs[0]
         if not names or names != first_names:
             raise UsageError(
                 f'{path} has {len(names)} class folders and {first_path} has {len(first_names)}, '
-                f'the same ones are wanted{_remedy(cfg)}'
+                f'but both must have the same{_remedy(cfg)}'
             )
 
 
 def _leaves(dataset) -> Iterator[dict]:
-    """The datasets that read files, inside of RepeatDataset, ConcatDataset and their like."""
-    for item in _listed(dataset):
+    """The datasets that read files, unwrapped from RepeatDataset, ConcatDataset and others."""
+    for item in listed(dataset):
         if not isinstance(item, dict):
             continue
-        inner = [*_listed(item.get('dataset')), *_listed(item.get('datasets'))]
+        inner = [*listed(item.get('dataset')), *listed(item.get('datasets'))]
         if inner:
             yield from _leaves(inner)
         else:
@@ -112,7 +115,7 @@ def _dataset_class(dataset: dict) -> type | None:
     if isinstance(name, str):
         with DATASETS.switch_scope_and_registry(dataset.get('_scope_')) as registry:
             name = registry.get(name)
-    return name if inspect.isclass(name) else None  # an unknown type fails when it is built
+    return name if inspect.isclass(name) else None  # building it reports an unknown type
 
 
 def _paths(dataset: dict, cls: type | None) -> Iterator[Path]:
@@ -124,7 +127,7 @@ def _paths(dataset: dict, cls: type | None) -> Iterator[Path]:
         return
     if dataset.get('data_root'):
         yield Path(dataset['data_root'])
-    # A class with another rule for joining its paths is left to check them itself.
+    # A class that joins its paths in another way checks them itself.
     if cls is None or getattr(cls, '_join_prefix', None) is not BaseDataset._join_prefix:
         return
     for part in (dataset.get('ann_file'), *_prefixes(dataset).values()):
@@ -133,9 +136,9 @@ def _paths(dataset: dict, cls: type | None) -> Iterator[Path]:
 
 
 def _remote(dataset: dict) -> bool:
-    """Whether a file client reads the data: s3://, petrel:// and their like cannot be seen here."""
-    places = (dataset.get('data_root'), *_prefixes(dataset).values())
-    return any('://' in place for place in places if isinstance(place, str))
+    """True if a file client reads the data (s3://, petrel://), which cannot be checked here."""
+    paths = (dataset.get('data_root'), *_prefixes(dataset).values())
+    return any('://' in path for path in paths if isinstance(path, str))
 
 
 def _prefixes(dataset: dict) -> dict:
@@ -145,10 +148,6 @@ def _prefixes(dataset: dict) -> dict:
 
 def _joined(dataset: dict, part: str) -> Path:
     return Path(dataset.get('data_root') or '', part)
-
-
-def _listed(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
 
 
 def _remedy(cfg) -> str:

@@ -1,4 +1,4 @@
-"""What the flags of tools/train.py do to a config."""
+"""Applies the flags of tools/train.py to a config."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ HOOKS = ('NCCensusHook', 'RunRecordHook')
 
 
 def check_trainable(cfg) -> None:
+    """Raise UsageError if ``cfg`` has no training part."""
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
         if not cfg.get(key):
             raise UsageError(f'{cfg.filename} has no {key}, so there is nothing to train')
 
 
 def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | None) -> None:
-    """Put --amp, --auto-scale-lr, --resume and the two hooks into ``cfg``, in place.
+    """Apply --amp, --auto-scale-lr and --resume to ``cfg`` in place, and add the ``HOOKS``.
 
-    Raises: UsageError if a flag cannot be honoured.
+    Raises: UsageError if ``cfg`` or this machine does not support a flag.
     """
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UsageError(
-                '--auto-scale-lr needs auto_scale_lr.base_batch_size, the batch size that lr '
-                f'belongs to, and {cfg.filename} has none'
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size, the batch size for which lr '
+                f'was chosen, and {cfg.filename} does not have it'
             )
         cfg.auto_scale_lr.enable = True
     if resume is not None:
@@ -39,7 +40,9 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | N
 
 def _use_amp(cfg) -> None:
     if not torch.cuda.is_available():
-        raise UsageError('--amp needs a GPU and torch sees none; drop --amp to train in float32')
+        raise UsageError(
+            '--amp needs a GPU, and torch finds none; without --amp the training is in float32'
+        )
     wrapper = cfg.optim_wrapper
     if wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UsageError(

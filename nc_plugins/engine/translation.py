@@ -1,4 +1,4 @@
-"""Shows what a translator does: sample grids while it trains, a picture a file in tests."""
+"""A hook that draws the results of image translation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
+from ..records import SAMPLES
 from .translation_metrics import to_uint8
 
 WAYS = {'AB': ('real_A', 'fake_B', 'cycled_A'), 'BA': ('real_B', 'fake_A', 'cycled_B')}
@@ -22,29 +23,30 @@ WAYS = {'AB': ('real_A', 'fake_B', 'cycled_A'), 'BA': ('real_B', 'fake_A', 'cycl
 # force: a second import (reload, two names for one file) must register again, not raise.
 @HOOKS.register_module(force=True)
 class TranslationVisualizationHook(Hook):
-    """Draw input, translation and the way back side by side.
+    """Draw input, translation and cycled image side by side.
 
-    At every validation a grid of the first ``rows`` samples, on the left A -> B -> A, on the right
-    B -> A -> B, goes to ``<work_dir>/samples/epoch_<n>.png`` (``iter_<n>.png`` where iterations
-    are counted) and to the visualizer's backends (TensorBoard) under the name ``samples``.
+    Each validation draws a grid of the first ``rows`` samples: A -> B -> A on the left, and
+    B -> A -> B on the right. The grid is saved as ``<work_dir>/samples/epoch_<n>.png``
+    (``iter_<n>.png`` without epochs) and added to the visualizer's backends, such as TensorBoard,
+    under the name ``samples``.
 
-    In a test with ``draw=True`` (``tools/test.py --show-dir DIR``) every image becomes a picture
-    of three, a PNG under its own name in the folders AB and BA of ``test_out_dir``.
+    A test with ``draw=True`` (``tools/test.py --show-dir DIR``) draws three images side by side for
+    each input, as a PNG with the input's name in ``test_out_dir``/AB or ``test_out_dir``/BA.
 
     Args:
-        rows: samples in a grid; 0 for no grids.
-        draw: write pictures in tests.
-        test_out_dir: where; ``<work_dir>/translated`` by default.
+        rows: samples in a grid, 0 for no grid.
+        draw: draw in tests.
+        test_out_dir: folder for tests, ``<work_dir>/translated`` by default.
 
-    Reads what ``CycleGAN`` predicts; works on rank 0 alone, which in a distributed test draws its
-    share of the images.
+    The hook needs the predictions of ``CycleGAN``. It works on rank 0 only, so a distributed test
+    draws only the images of rank 0.
     """
 
     priority = 'NORMAL'
 
     def __init__(self, rows: int = 4, draw: bool = False, test_out_dir: str | None = None) -> None:
         if not isinstance(rows, int) or rows < 0:
-            raise ValueError(f'rows wants an integer >= 0, got {rows!r}')
+            raise ValueError(f'rows must be an integer >= 0, got {rows!r}')
         self.rows, self.draw, self.test_out_dir = rows, draw, test_out_dir
         self._samples: list[dict] = []
 
@@ -63,13 +65,13 @@ class TranslationVisualizationHook(Hook):
             [np.concatenate([strip(s, way) for way in WAYS], axis=1) for s in self._samples]
         )
         self._samples = []
-        folder = Path(runner.work_dir, 'samples')
+        folder = Path(runner.work_dir, SAMPLES)
         folder.mkdir(parents=True, exist_ok=True)
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         step = runner.epoch if by_epoch else runner.iter
         Image.fromarray(grid).save(folder / f'{"epoch" if by_epoch else "iter"}_{step:03d}.png')
         for backend in runner.visualizer._vis_backends.values():
-            # The local one would write the same file a second time.
+            # LocalVisBackend would save the same picture a second time.
             if not isinstance(backend, LocalVisBackend):
                 backend.add_image('samples', grid, step=step)
 
@@ -88,6 +90,9 @@ class TranslationVisualizationHook(Hook):
 
 
 def strip(sample: dict, way: str) -> np.ndarray:
-    """Input, translation and the way back of ``sample`` side by side, uint8 [H, 3 W, 3]."""
+    """Input, translation and cycled image side by side, uint8 [H, 3 W, 3].
+
+    ``way`` is 'AB' or 'BA'.
+    """
     row = torch.cat([to_uint8(sample[name]) for name in WAYS[way]], dim=2)
     return row.permute(1, 2, 0).cpu().numpy()

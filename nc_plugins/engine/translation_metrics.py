@@ -1,8 +1,9 @@
-"""Metrics for image translation; importing registers them.
+"""Metrics for image translation.
 
-All read what ``CycleGAN`` predicts: per sample real_A, fake_B, cycled_A, real_B, fake_A and
-cycled_B as [3, H, W] in [-1, 1], path_A and path_B. An image that comes more than once (the smaller
-domain starts again, a distributed sampler fills up) counts once, by its path.
+The inputs are the predictions of ``CycleGAN``. Each sample has the images real_A, fake_B, cycled_A,
+real_B, fake_A and cycled_B, [3, H, W] in [-1, 1], and the strings path_A and path_B. The path
+identifies an image. An image that appears several times counts once: the smaller domain repeats,
+and a distributed sampler repeats images to fill its batches.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 INCEPTION_FILE = 'pt_inception-2015-12-05-6726825d.pth'
-READ_SIDE = 8  # pixels; the embedded digits were 8x8 before they were drawn
+READ_SIDE = 8  # pixels, the size of scikit-learn's digits
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 100
 
 
 def to_uint8(image: Tensor) -> Tensor:
-    """[-1, 1] -> 0..255, rounded."""
+    """Map [-1, 1] to 0..255, rounded and clipped."""
     return ((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 # force: a second import (reload, two names for one file) must register again, not raise.
 @METRICS.register_module(force=True)
 class CycleL1(BaseMetric):
-    """How far an image is from itself after the way to the other domain and back.
+    """Mean absolute difference between images and their cycled images.
 
-    ``cycle/l1_A`` and ``cycle/l1_B``: mean absolute difference over pixels, channels and images,
-    where black and white are 2 apart (the unit of the cycle loss, which is weighted on top);
-    ``cycle/l1`` their mean. Lower is better, and 0 is reached by doing nothing.
+    ``cycle/l1_A`` and ``cycle/l1_B`` are means over pixels, channels and images of a domain. Black
+    and white differ by 2, as in the cycle loss without its weight. ``cycle/l1`` is the mean of the
+    two. Lower is better, but a model that copies its input also reaches 0.
     """
 
     default_prefix = 'cycle'
@@ -60,16 +61,17 @@ class CycleL1(BaseMetric):
 
 @METRICS.register_module(force=True)
 class DigitsRead(BaseMetric):
-    """Share of translated digits that still read as the digit they were.
+    """Percentage of translated digits that a classifier still recognises.
 
-    A support vector machine learns the real B images of ``train_folder`` (grey, 8x8 pixels, labels
-    from file names that end in ``_labelD``) and reads the translations of A into B.
+    A support vector machine is trained on the real images of domain B, in grey and at 8x8 pixels.
+    ``digits/read`` is its accuracy on translations from A to B. ``digits/read_real`` is its
+    accuracy on the real B images of the evaluated set, an upper bound to expect.
 
-    ``digits/read``: of the translated images, in percent. ``digits/read_real``: of the real B
-    images of this set, the most that can be expected.
+    Args:
+        train_folder: PNG files of domain B, with names that end in ``_label<digit>``.
 
-    Raises: ImportError without scikit-learn; FileNotFoundError if ``train_folder`` is not there;
-    ValueError if it holds no labelled PNG or a file name has no label.
+    Raises: ImportError without scikit-learn; FileNotFoundError if ``train_folder`` does not exist;
+        ValueError if it has no PNG files or a file name has no label.
     """
 
     default_prefix = 'digits'
@@ -81,7 +83,7 @@ class DigitsRead(BaseMetric):
         self.train_folder = Path(train_folder)
         if not self.train_folder.is_dir():
             raise FileNotFoundError(
-                f'DigitsRead learns from {self.train_folder}, which is not there; '
+                f'the train_folder of DigitsRead does not exist: {self.train_folder}; '
                 'make it with `python tools/make_digits.py data/digits`'
             )
         self._reader = None
@@ -109,7 +111,7 @@ class DigitsRead(BaseMetric):
 
         files = sorted(self.train_folder.glob('*.png'))
         if not files:
-            raise ValueError(f'DigitsRead: {self.train_folder} holds no PNG files')
+            raise ValueError(f'DigitsRead: {self.train_folder} has no PNG files')
         pixels = []
         for path in files:
             with Image.open(path) as image:
@@ -119,19 +121,21 @@ class DigitsRead(BaseMetric):
 
 @METRICS.register_module(force=True)
 class InceptionDistance(BaseMetric):
-    """FID (arXiv 1706.08500) and KID (arXiv 1801.01401) of translated against real images.
+    """FID (arXiv 1706.08500) and KID (arXiv 1801.01401) between translated and real images.
 
-    Features are the 2,048 of torch-fidelity's Inception v3 (the TensorFlow network of 2015), the
-    distances torchmetrics'. ``inception/fid_AB``: translations of A against the real B of the same
-    set; ``inception/fid_BA`` the reverse; ``inception/kid_AB`` and ``inception/kid_BA`` alike, the
-    mean over 100 random subsets of 100 images (of all, where there are fewer; always the same
-    subsets). Lower is better; values of sets of different sizes cannot be compared.
+    ``inception/fid_AB`` and ``inception/kid_AB`` compare translations from A to B with the real B
+    images of the same set, ``inception/fid_BA`` and ``inception/kid_BA`` translations from B to A
+    with the real A images. Lower is better. Values of sets of different sizes cannot be compared.
+
+    torch-fidelity's Inception v3 (the TensorFlow network of 2015) computes the 2,048 features, and
+    torchmetrics the distances. KID is the mean over 100 random subsets of 100 images, or of all
+    images if there are fewer. The subsets are the same in every evaluation.
 
     Args:
-        weights: torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``.
+        weights: path of torch-fidelity's file ``pt_inception-2015-12-05-6726825d.pth``.
 
-    Raises, before training: ValueError if ``weights`` is no file or not that one; ImportError
-    without torchmetrics or torch-fidelity.
+    Raises: ValueError if ``weights`` is not that file; ImportError without torchmetrics or
+        torch-fidelity. Both before the training starts.
     """
 
     default_prefix = 'inception'
@@ -140,10 +144,10 @@ class InceptionDistance(BaseMetric):
         super().__init__(**kwargs)
         if not Path(weights).is_file():
             raise ValueError(
-                f'InceptionDistance: there is no file {weights}; it wants the Inception weights of '
-                f"torch-fidelity ({INCEPTION_FILE}, among the releases of GitHub's "
-                'toshas/torch-fidelity); to go without FID and KID, take InceptionDistance out of '
-                'val_evaluator and test_evaluator'
+                f'InceptionDistance: there is no file {weights}; it needs the Inception weights of '
+                f"torch-fidelity ({INCEPTION_FILE}, in the releases of GitHub's "
+                'toshas/torch-fidelity); to train without FID and KID, remove InceptionDistance '
+                'from val_evaluator and test_evaluator'
             )
         try:
             from torchmetrics.image.fid import NoTrainInceptionV3
@@ -186,14 +190,14 @@ class InceptionDistance(BaseMetric):
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """FID of features [N, D] and [M, D], both N and M at least 2."""
+    """FID between features [N, D] and [M, D], with N and M at least 2."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     return _distance(FrechetInceptionDistance(_Features(real.shape[1])), real, fake).item()
 
 
 def kernel_distance(real: Tensor, fake: Tensor) -> float:
-    """KID of features [N, D] and [M, D]; leaves the random numbers of the training alone."""
+    """KID between features [N, D] and [M, D]. Does not change the global random state."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
     size = min(KID_SUBSET_SIZE, len(real), len(fake))
@@ -210,12 +214,12 @@ def label_of(path: str | Path) -> int:
     stem = Path(path).stem
     before, _, digit = stem.rpartition('_label')
     if not before or not digit.isdigit():
-        raise ValueError(f'{path} has no label: a name like 0017_label3.png is wanted')
+        raise ValueError(f'{path} has no label: the name must be like 0017_label3.png')
     return int(digit)
 
 
 class _Features(nn.Module):
-    """Stands where torchmetrics expects a network: the images are features already."""
+    """The network for torchmetrics: an identity, because its inputs are features already."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -232,7 +236,7 @@ def _distance(metric, real: Tensor, fake: Tensor):
 
 
 def _once(results: list[dict], domain: str) -> list:
-    """The value of every image of ``domain``, one for each path."""
+    """The values of ``domain``, one for each path."""
     return list(dict(row[domain] for row in results).values())
 
 

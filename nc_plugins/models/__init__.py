@@ -1,1 +1,1 @@
-"""Models that upstream lacks; each file is imported by the configs that use it."""
+"""Models that OpenMMLab lacks. The configs that use them import them."""

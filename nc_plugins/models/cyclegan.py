@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu et al., arXiv 1703.10593) on mmengine: two translators without image pairs."""
+"""CycleGAN (Zhu et al., arXiv 1703.10593) on mmengine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,27 +14,29 @@ from . import cyclegan_networks  # noqa: F401 (registers the networks)
 MODES = ('tensor', 'predict', 'loss')
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @MODELS.register_module(force=True)
 class CycleGAN(BaseModel):
-    """Learn A -> B and B -> A from unpaired images.
+    """Translate images from domain A to domain B and back, learned from unpaired images.
 
-    Each direction has a generator that wants to deceive the discriminator of its target domain
-    (least squares), to be undone by the other generator (cycle, L1) and to leave images of its
-    target domain alone (identity, L1).
+    The generator of each direction minimises three losses: the least-squares GAN loss of the
+    discriminator of its target domain, the L1 cycle loss between an image and its translation there
+    and back, and the L1 identity loss between an image of the target domain and its translation.
 
     Args:
-        generator, discriminator: configs of the networks; two of each are built.
-        cycle_weight: of the cycle losses; 10 in the paper.
-        identity_weight: of the identity losses; 0.5 * 10 in the paper.
-        pool_size: generated images a domain that its discriminator is reminded of; 50 in the paper.
-            The pool is not part of a checkpoint: a resumed run fills it again.
-        init_cfg: mmengine's; the original draws every convolution from N(0, 0.02).
+        generator: Config of the networks that translate, one for each direction.
+        discriminator: Config of the networks that judge, one for each domain.
+        cycle_weight: Weight of the cycle losses. 10 in the paper.
+        identity_weight: Weight of the identity losses. 5 in the paper; 0 skips them.
+        pool_size: Number of generated images of each domain in the :class:`ImagePool` of its
+            discriminator. 50 in the paper. Checkpoints do not contain the pools.
+        data_preprocessor: Config of the preprocessor. Default: :class:`TranslationPreprocessor`.
+        init_cfg: mmengine's initialisation. The paper draws weights from N(0, 0.02^2).
 
-    ``train_step`` wants an OptimWrapperDict with the keys 'generator' and 'discriminator', as
-    ``PartsOptimWrapperConstructor`` builds it. For several GPUs set
-    ``model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel')``: mmengine's default wrapper
-    knows one optimiser only.
+    :meth:`train_step` takes an ``OptimWrapperDict`` with the keys ``'generator'`` and
+    ``'discriminator'``, which ``PartsOptimWrapperConstructor`` builds. For several GPUs set
+    ``model_wrapper_cfg=dict(type='MMSeparateDistributedDataParallel')``, because mmengine's default
+    wrapper supports only one optimiser.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class CycleGAN(BaseModel):
     ) -> None:
         data_preprocessor = data_preprocessor or dict(type='TranslationPreprocessor')
         super().__init__(data_preprocessor, init_cfg)
-        # Direct children, because that is what MMSeparateDistributedDataParallel wraps.
+        # MMSeparateDistributedDataParallel wraps direct children only.
         self.generator_AB = MODELS.build(generator)
         self.generator_BA = MODELS.build(generator)
         self.discriminator_A = MODELS.build(discriminator)
@@ -60,14 +62,20 @@ class CycleGAN(BaseModel):
     def forward(
         self, inputs: dict[str, Tensor], data_samples: dict | None = None, mode: str = 'tensor'
     ) -> dict[str, Tensor] | list[dict]:
-        """Translate ``inputs``: 'A' and 'B', each [N, 3, H, W] in [-1, 1].
+        """Translate a batch of each domain.
 
-        Modes: 'tensor' gives real, fake and cycled images of both domains as one dict of batches;
-        'predict' the same as a list with one dict a sample, and ``data_samples`` (by domain a list
-        of file names) in it as path_A and path_B; 'loss' the losses of the generators.
+        Args:
+            inputs: Batches ``'A'`` and ``'B'``, each [N, 3, H, W] in [-1, 1].
+            data_samples: For each domain the list of the file names.
+            mode: One of ``'tensor'``, ``'predict'`` and ``'loss'``.
+
+        Returns:
+            ``'tensor'``: the batches of :meth:`translate`. ``'predict'``: a list with one dict per
+            sample, which contains the same images and the file names as ``path_A`` and ``path_B``.
+            ``'loss'``: the losses of the generators.
         """
         if mode not in MODES:
-            raise ValueError(f'mode is {mode!r}, wanted one of {MODES}')
+            raise ValueError(f'mode must be one of {MODES}, got {mode!r}')
         images = self.translate(inputs)
         if mode == 'loss':
             return self.generator_losses(images)
@@ -78,9 +86,10 @@ class CycleGAN(BaseModel):
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def train_step(self, data: dict, optim_wrapper) -> dict[str, Tensor]:
-        """One step of both generators, then one of both discriminators; returns every loss.
+        """Update both generators, then both discriminators.
 
-        'loss' in the result is the sum over the generators; the discriminators' are beside it.
+        Returns:
+            Every loss by name. ``'loss'`` is the sum of the losses of the generators.
         """
         inputs = self.data_preprocessor(data, training=True)['inputs']
         with optim_wrapper['generator'].optim_context(self):
@@ -94,7 +103,12 @@ class CycleGAN(BaseModel):
         return {**discriminator_log, **log}
 
     def translate(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """There and back again: real, fake and cycled images of both domains."""
+        """Translate each domain to the other one and back.
+
+        Returns:
+            The batches ``real_A``, ``fake_B`` = G_AB(real_A), ``cycled_A`` = G_BA(fake_B), and the
+            same with A and B exchanged.
+        """
         fake_B, fake_A = self.generator_AB(inputs['A']), self.generator_BA(inputs['B'])
         return {
             'real_A': inputs['A'],
@@ -106,7 +120,7 @@ class CycleGAN(BaseModel):
         }
 
     def generator_losses(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the generators minimise; the discriminators get no gradient from it."""
+        """The losses of the generators. They give the discriminators no gradients."""
         real_A, real_B = images['real_A'], images['real_B']
         losses = {
             'loss_cycle_A': self.cycle_weight * F.l1_loss(images['cycled_A'], real_A),
@@ -124,9 +138,9 @@ class CycleGAN(BaseModel):
         return losses
 
     def discriminator_losses(self, images: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the discriminators minimise; the generators get no gradient from it.
+        """The losses of the discriminators. They give the generators no gradients.
 
-        Halved, as in the original, to let the discriminators learn at half the speed.
+        As in the paper they are halved, which slows down the discriminators.
         """
         losses = {}
         for domain, judge, pool in (
@@ -141,23 +155,32 @@ class CycleGAN(BaseModel):
 
 
 class ImagePool:
-    """The last ``size`` generated images, of which a discriminator sees old ones too.
+    """Generated images from earlier iterations.
 
-    Source: Shrivastava et al., arXiv 1612.07828, Sec. 2.3.
+    A discriminator that also trains on these keeps rejecting what a generator produced earlier
+    (Shrivastava et al., arXiv 1612.07828, Sec. 2.3).
+
+    Args:
+        size: The maximum number of stored images.
     """
 
     def __init__(self, size: int) -> None:
         if size < 0:
-            raise ValueError(f'pool_size wants an integer >= 0, got {size}')
+            raise ValueError(f'pool_size must be at least 0, got {size}')
         self.size = size
         self.images: list[Tensor] = []
 
     def exchange(self, images: Tensor) -> Tensor:
-        """Store ``images`` [N, C, H, W] and return as many: with even chance, each one or an old
-        one whose place it takes. A pool that is not yet full returns what it is given."""
+        """Exchange images for stored ones.
+
+        Each image is returned or, with probability 0.5 once the pool is full, replaces a random
+        stored image that is returned instead.
+
+        Shapes: images [N, C, H, W] -> [N, C, H, W].
+        """
         returned = []
         for image in images:
-            kept = image.clone()  # a view would keep its whole batch
+            kept = image.clone()  # a view would keep the whole batch in memory
             if len(self.images) < self.size:
                 self.images.append(kept)
             elif self.size and torch.rand(()) < 0.5:
@@ -169,7 +192,7 @@ class ImagePool:
 
 @MODELS.register_module(force=True)
 class TranslationPreprocessor(BaseDataPreprocessor):
-    """Stack the uint8 RGB images of each domain and scale 0..255 to [-1, 1]."""
+    """Stack the uint8 RGB images of each domain and scale them from 0..255 to [-1, 1]."""
 
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
@@ -182,7 +205,7 @@ class TranslationPreprocessor(BaseDataPreprocessor):
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """What is computed inside gives no gradient to the parameters of ``networks``."""
+    """Disable gradients of the parameters of ``networks`` in a ``with`` block."""
     parameters = [p for net in networks for p in net.parameters() if p.requires_grad]
     try:
         for p in parameters:
@@ -194,5 +217,5 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 def _least_squares(logits: Tensor, *, real: bool) -> Tensor:
-    """Mean squared distance of ``logits`` from 1 for real, 0 for generated images."""
+    """The least-squares GAN loss: the target is 1 for real and 0 for generated images."""
     return F.mse_loss(logits, torch.full_like(logits, float(real)))

@@ -1,29 +1,32 @@
-"""The two networks of CycleGAN (arXiv 1703.10593, Sec. 7.2 and the authors' release)."""
+"""The networks of CycleGAN (arXiv 1703.10593, Sec. 7.2, and the authors' release)."""
 
 from mmcv.cnn import ConvModule, build_norm_layer, build_upsample_layer
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @MODELS.register_module(force=True)
 class ResNetGenerator(nn.Module):
     """Translate images of one domain to another.
 
-    Shapes: [N, 3, H, W] -> the same, H and W multiples of 4; input and output in [-1, 1].
+    The layers are a 7x7 convolution, two 3x3 convolutions of stride 2, residual blocks, two
+    upsamplings, and a 7x7 convolution to RGB with tanh. Convolutions of stride 1 pad by reflection.
+    Each convolution except the last has a norm and a ReLU behind it. The last convolution ignores
+    ``conv_cfg``: NC would remove the brightness from its input.
 
-    A 7x7 stem, two convolutions of stride 2, residual blocks, two upsamplings and a 7x7
-    convolution to RGB with tanh; the stride-1 layers pad by reflection. Every convolution but the
-    last has a norm behind it; the last one has none and stays plain whatever ``conv_cfg`` says:
-    normalised, a patch could not say how bright it is to be.
+    Shapes: [N, 3, H, W] -> [N, 3, H, W], values in [-1, 1].
 
     Args:
-        num_blocks: 9 for images of 256 pixels and more, 6 for 128.
-        base_channels: after the stem; the blocks have four times as many.
-        conv_cfg, norm_cfg: as in mmcv's ConvModule. ``affine=False`` in ``norm_cfg`` gives the
-            convolutions a bias, as the original has it, else the norm brings it.
-        upsample_cfg: 'deconv' or 'NCDeconv', a transposed 3x3 convolution of stride 2; or
-            'nearest', a resize followed by a 3x3 convolution.
+        num_blocks: Number of residual blocks. 9 for images of 256 pixels and more, 6 for 128.
+        base_channels: Channels of the first convolution. The blocks have four times as many.
+        conv_cfg: Type of the convolutions, as in mmcv's ``ConvModule``.
+        norm_cfg: Type of the norms. If the norm has no bias, the convolutions have one.
+        upsample_cfg: ``'deconv'`` or ``'NCDeconv'`` for a transposed 3x3 convolution of stride 2,
+            ``'nearest'`` or ``'bilinear'`` for a resize followed by a 3x3 convolution.
+
+    Raises:
+        ValueError: If the height or the width of the input is not a multiple of 4.
     """
 
     def __init__(
@@ -51,13 +54,14 @@ class ResNetGenerator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[2] % 4 or images.shape[3] % 4:
             raise ValueError(
-                f'images are {images.shape[2]}x{images.shape[3]}, sides that 4 divides are wanted'
+                'height and width of the images must be multiples of 4, '
+                f'got {images.shape[2]}x{images.shape[3]}'
             )
         return self.layers(images)
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), both 3x3 with their norms; no ReLU on the sum."""
+    """Two 3x3 convolutions with norms and a skip connection: x + conv(relu(conv(x)))."""
 
     def __init__(self, channels: int, **slots) -> None:
         super().__init__()
@@ -70,18 +74,19 @@ class ResidualBlock(nn.Module):
 
 @MODELS.register_module(force=True)
 class PatchDiscriminator(nn.Module):
-    """Say of every patch how real it looks (PatchGAN).
+    """Classify overlapping patches of an image as real or generated (PatchGAN).
 
-    Shapes: [N, 3, H, W] in [-1, 1] -> logits [N, 1, h, w]. Each logit sees a square of 70 pixels
-    with ``num_layers=3``, 34 with 2, 16 with 1.
+    The layers are 4x4 convolutions with leaky ReLUs. The first and the last convolution have no
+    norm and ignore ``conv_cfg``.
 
-    4x4 convolutions with leaky ReLUs. The first has no norm in the original, and the last gives
-    the logits: both stay plain whatever ``conv_cfg`` says.
+    Shapes: [N, 3, H, W] in [-1, 1] -> logits [N, 1, h, w]. The receptive field of a logit is 16x16
+    pixels for ``num_layers=1``, 34x34 for 2, and 70x70 for 3.
 
     Args:
-        num_layers: convolutions of stride 2.
-        base_channels: after the first one; doubled by each of the next three at most.
-        conv_cfg, norm_cfg: as in :class:`ResNetGenerator`.
+        num_layers: Number of convolutions of stride 2.
+        base_channels: Channels of the first convolution. Each of the next three doubles them.
+        conv_cfg: Type of the convolutions, as in mmcv's ``ConvModule``.
+        norm_cfg: Type of the norms. If the norm has no bias, the convolutions have one.
     """
 
     def __init__(
@@ -108,13 +113,13 @@ class PatchDiscriminator(nn.Module):
 
 
 def _slots(conv_cfg: dict | None, norm_cfg: dict | None, channels: int) -> dict:
-    """Arguments of a ConvModule; the convolution has a bias where no norm brings one."""
+    """Arguments of ``ConvModule``. The convolution has a bias unless the norm has one."""
     norm = build_norm_layer(norm_cfg, channels)[1] if norm_cfg else None
     return dict(conv_cfg=conv_cfg, norm_cfg=norm_cfg, bias=getattr(norm, 'bias', None) is None)
 
 
 def _upsample(inputs: int, outputs: int, upsample_cfg: dict, *, bias: bool, **slots) -> nn.Module:
-    """Twice the height and width, then norm and ReLU."""
+    """Double height and width with a convolution, a norm and a ReLU."""
     if upsample_cfg['type'] in ('nearest', 'bilinear'):
         resize = build_upsample_layer(upsample_cfg, scale_factor=2)
         return nn.Sequential(resize, ConvModule(inputs, outputs, 3, padding=1, bias=bias, **slots))

@@ -1,8 +1,7 @@
-"""mmpretrain's ResNet with the activation in the config.
+"""mmpretrain's ResNet with the argument ``act_cfg``.
 
-The blocks of mmpretrain's ResNet take ``act_cfg``, the backbone gives no way to reach them and
-its stem builds a bare ReLU. These two add the one argument and change nothing else: with the
-default they build the very modules of their parents, under the same state dict.
+The residual blocks of mmpretrain accept ``act_cfg``, but its ResNet does not pass it on and uses
+``nn.ReLU`` in the stem. With the default these classes equal their parents.
 """
 
 from mmcv.cnn import build_activation_layer
@@ -10,16 +9,16 @@ from mmpretrain.models import ResNet, ResNet_CIFAR
 from mmpretrain.registry import MODELS
 
 
-class _Activated:
-    """Hands ``act_cfg`` to the stem and to every block of an mmpretrain ResNet."""
+class _ActivationMixin:
+    """Pass ``act_cfg`` to the stem and to every block of an mmpretrain ResNet."""
 
     def __init__(self, *args, act_cfg=None, **kwargs):
         self.act_cfg = act_cfg or dict(type='ReLU', inplace=True)
         super().__init__(*args, **kwargs)
         if self.deep_stem:
             raise ValueError(
-                f'{type(self).__name__} got deep_stem=True, whose three ReLUs are fixed upstream; '
-                'wanted deep_stem=False'
+                f'{type(self).__name__} does not support deep_stem=True: mmpretrain always uses '
+                'ReLU in the deep stem'
             )
 
     def _make_stem_layer(self, in_channels, stem_channels):
@@ -30,12 +29,15 @@ class _Activated:
         return super().make_res_layer(act_cfg=self.act_cfg, **kwargs)
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @MODELS.register_module(force=True)
-class ResNetAct(_Activated, ResNet):
+class ResNetAct(_ActivationMixin, ResNet):
     """``mmpretrain.ResNet(depth, ...)`` with ``act_cfg`` (default: in-place ReLU)."""
 
 
 @MODELS.register_module(force=True)
-class ResNetAct_CIFAR(_Activated, ResNet_CIFAR):
-    """``mmpretrain.ResNet_CIFAR(depth, ...)``: 3x3 stem, no max pool; with ``act_cfg``."""
+class ResNetAct_CIFAR(_ActivationMixin, ResNet_CIFAR):
+    """``mmpretrain.ResNet_CIFAR(depth, ...)`` with ``act_cfg`` (default: in-place ReLU).
+
+    It has a 3x3 stem and no max pooling.
+    """

@@ -1,7 +1,6 @@
-"""mmdet's RPNHead with a convolution slot and a norm slot.
+"""mmdet's RPNHead with the arguments ``conv_cfg`` and ``norm_cfg``.
 
-The 3x3 convolution of mmdet's RPN is a bare nn.Conv2d, which no config can replace. This one goes
-through mmcv's builders; the two 1x1 predictors stay plain, as all predictors do.
+mmdet always uses ``nn.Conv2d`` for the 3x3 convolution of the RPN.
 """
 
 from __future__ import annotations
@@ -12,24 +11,27 @@ from mmdet.registry import MODELS
 from torch import nn
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @MODELS.register_module(force=True)
 class RPNHeadWithSlots(RPNHead):
     """``mmdet.RPNHead(in_channels, num_convs=1, ...)`` with ``conv_cfg`` and ``norm_cfg``.
 
+    The two 1x1 predictors stay ``nn.Conv2d``. With ``num_convs=1`` and neither argument, modules
+    and state dict equal those of ``mmdet.RPNHead``.
+
     Args:
-        conv_cfg: for mmcv's ``build_conv_layer``; None is nn.Conv2d.
-        norm_cfg: norm after each convolution, which then has no bias; None is no norm. With both
-            None and ``num_convs=1`` the modules and the state dict are those of mmdet's RPNHead.
+        conv_cfg: Type of the 3x3 convolutions. Default: ``nn.Conv2d``.
+        norm_cfg: Type of the norm behind each 3x3 convolution, which then has no bias. Default: no
+            norm.
 
     Raises:
-        KeyError: a type that is in no registry.
+        KeyError: If a type is not registered.
     """
 
     def __init__(
         self, *args, conv_cfg: dict | None = None, norm_cfg: dict | None = None, **kwargs
     ) -> None:
-        # Read by _init_layers, which the parent's __init__ calls.
+        # Set first, because RPNHead.__init__ calls _init_layers.
         self.conv_cfg, self.norm_cfg = conv_cfg, norm_cfg
         super().__init__(*args, **kwargs)
 
@@ -51,7 +53,7 @@ class RPNHeadWithSlots(RPNHead):
                     padding=1,
                     conv_cfg=self.conv_cfg,
                     norm_cfg=self.norm_cfg,
-                    # RPNHead.forward_single applies the last ReLU itself.
+                    # RPNHead.forward_single applies the last ReLU.
                     act_cfg=None if last else dict(type='ReLU'),
                     inplace=False,
                 )

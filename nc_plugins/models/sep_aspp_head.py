@@ -1,7 +1,6 @@
-"""DeepLabV3+'s head with conv_cfg in its separable convolutions.
+"""The head of DeepLabV3+ with ``conv_cfg`` in its separable convolutions.
 
-mmseg hands ``norm_cfg`` to them and leaves ``conv_cfg`` out, so a convolution that brings its own
-normalisation never gets there.
+mmseg passes ``norm_cfg`` to these convolutions, but not ``conv_cfg``.
 """
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, build_conv_layer
@@ -11,19 +10,19 @@ from mmseg.registry import MODELS
 from nc_plugins.layers import NCAffine
 
 
-# force=True: a second import of this file under another name must not be an error.
+# force=True: importing this file again under another name is not an error.
 @MODELS.register_module(force=True)
 class SepASPPHead(DepthwiseSeparableASPPHead):
-    """mmseg's DepthwiseSeparableASPPHead whose separable convolutions take ``conv_cfg`` too.
+    """mmseg's ``DepthwiseSeparableASPPHead`` with ``conv_cfg`` in its separable convolutions.
 
-    With ``conv_cfg=None`` it is its parent; the names in the state dict are its parent's always.
+    ``conv_cfg`` sets the pointwise convolutions. Without it the head equals its parent. The keys of
+    the state dict do not depend on it.
 
     Args:
-        depthwise_conv_cfg: of the depthwise convolutions, None for nn.Conv2d. They have a slot of
-            their own because a normalized convolution over the 9 values of a single channel throws
-            away how active the channel is; the pointwise convolution behind each sees them all.
-            After a plain one, NCAffine in the norm slot is a gain and a bias.
-        kwargs: of the parent.
+        depthwise_conv_cfg: Type of the depthwise convolutions. Default: ``nn.Conv2d``, because NC
+            over the 9 values of a single channel removes the activation of the channel. NCAffine
+            in the norm slot behind ``nn.Conv2d`` is only a gain and a bias.
+        kwargs: Arguments of ``DepthwiseSeparableASPPHead``.
     """
 
     def __init__(self, *args, depthwise_conv_cfg=None, **kwargs):
@@ -38,6 +37,7 @@ class SepASPPHead(DepthwiseSeparableASPPHead):
 
 
 def _set_conv(block: ConvModule, conv_cfg: dict | None) -> None:
+    """Replace the convolution of ``block`` by one of another type."""
     if conv_cfg is None:
         return
     plain = block.conv

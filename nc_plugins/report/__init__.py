@@ -1,18 +1,18 @@
-"""Run folders to rows, tables, curves and a page. Knows neither torch nor OpenMMLab."""
+"""Compares trainings: reads run folders, writes tables, curves and a report. Needs no torch."""
 
 from .fingerprint import fingerprint
-from .launch import Job, run_jobs
-from .page import write_report
+from .jobs import Job, run_jobs
+from .page import relative_path, write_report
 from .progress import Screen
 from .runs import Run, read_run
-from .summary import Spread, Summary, comparisons, summarize
+from .summary import MeanStd, Summary, comparisons, summarize
 from .table import comparison_table, markdown, plain, results_csv, seeds_table
 
 __all__ = [
     'Job',
+    'MeanStd',
     'Run',
     'Screen',
-    'Spread',
     'Summary',
     'comparison_table',
     'comparisons',
@@ -20,6 +20,7 @@ __all__ = [
     'markdown',
     'plain',
     'read_run',
+    'relative_path',
     'results_csv',
     'run_jobs',
     'seeds_table',

@@ -1,4 +1,4 @@
-"""The paper's Figures 2 and 3: losses and quality against training time, mean and range."""
+"""Plots of losses and metrics over training time, as in Figures 2 and 3 of the paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .measures import VAL_LOSS, measure, quality_measures
 from .runs import Run
 from .summary import Summary, has_val_loss
 
-# Okabe and Ito's palette: told apart by colour-blind readers. Past its end, line styles change.
+# Okabe and Ito's palette for colour-blind readers. With more configs the line style changes.
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 _STYLES = ('-', '--', '-.', ':')
 
@@ -22,16 +22,17 @@ Points = list[tuple[float, float]]
 
 
 def curves_png(summaries: Sequence[Summary], title: str = '') -> bytes:
-    """A PNG of three panels: training loss, validation loss, quality (two if there are two).
+    """Plot training loss, validation loss and up to two metrics side by side, as a PNG.
 
-    A line is the mean over finished seeds, its band their minimum and maximum. An unfinished run is
-    a thin dotted line of its own; a cross marks the last finite value of a diverged run.
+    A line is the mean over the finished seeds of a config, and the band around it their minimum and
+    maximum. A dotted line is an unfinished run. A cross marks the last finite value of a diverged
+    run.
     """
     runs = [run for summary in summaries for run in summary.runs]
     panels: list[tuple[str, Callable[[Run], Points]]] = [('training loss', lambda run: run.train)]
     if has_val_loss(summaries):
         panels.append((measure(VAL_LOSS).label, lambda run: run.series(VAL_LOSS)))
-    for quality in quality_measures(runs, at_most=2):
+    for quality in quality_measures(runs, limit=2):
         panels.append((quality.label, lambda run, key=quality.key: run.series(key)))
 
     rows = math.ceil(len(summaries) / 2)
@@ -69,13 +70,13 @@ def _draw(ax, summary: Summary, points: Callable[[Run], Points], colour: str, st
     for run in summary.done:
         for x, y in points(run):
             values.setdefault(x, []).append(y)
-    # Where some seeds have no value the mean would be of other seeds: leave such points out.
+    # Only points with a value from every seed, so that all means are over the same seeds.
     xs = sorted(x for x, ys in values.items() if len(ys) == len(summary.done))
     means = [sum(values[x]) / len(values[x]) for x in xs]
     marker = 'o' if len(xs) < 25 else ''
     ax.plot(xs, means, style, color=colour, label=label, marker=marker, markersize=3, linewidth=1.6)
     if len(summary.done) > 1:
-        # min() and max() may pass over a NaN; the band must end where the line does.
+        # min() and max() may ignore a NaN, but the band must end where the line ends.
         finite = [all(map(math.isfinite, values[x])) for x in xs]
         low = [min(values[x]) if ok else math.nan for x, ok in zip(xs, finite, strict=True)]
         high = [max(values[x]) if ok else math.nan for x, ok in zip(xs, finite, strict=True)]

@@ -1,4 +1,4 @@
-"""One short name for everything that decides what a training does."""
+"""A short identifier for a resolved config and the options that change it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Iterable, Mapping
 
 
 def fingerprint(config: Mapping, options: Iterable[str] = ()) -> str:
-    """Name a resolved config and the options that change it, as 'sha256:' and 16 hex digits.
+    """Hash a config and its options to 'sha256:' and 16 hexadecimal digits.
 
-    ``config`` is the content after all ``_base_`` files are merged, so an edit in a base shows;
-    ``options`` are the 'key=value' words as typed, whose order counts: the last one wins. The order
-    of keys in ``config`` does not count. Code and data are not part of it.
+    The hash covers neither code nor data.
+
+    Args:
+        config: the config with all ``_base_`` files merged, so that an edited base changes the
+            hash. The order of keys does not matter.
+        options: 'key=value' words as typed. Their order matters, because the last one wins.
     """
     text = json.dumps([_plain(config), list(options)], sort_keys=True)
-    # With this prefix no option parser can take the digits for a number such as 12e4.
+    # The prefix keeps option parsers from reading the digits as a number such as 12e4.
     return 'sha256:' + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -26,5 +29,5 @@ def _plain(value):
         return [_plain(item) for item in value]
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    # A class or function in a Python config: its name, since repr() may hold an address.
+    # Python configs may hold classes and functions. Their repr() may contain an address.
     return getattr(value, '__qualname__', None) or type(value).__qualname__

@@ -1,4 +1,4 @@
-"""Which numbers of a validation matter, what they are called, and how many digits they carry."""
+"""Names, units, digits and order of the metrics that a report shows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,22 @@ VAL_LOSS = 'val/loss'
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric key with its name in words (unit included) and its decimals in tables."""
+    """How to show a metric.
+
+    Attributes:
+        key: name of the metric in the history.
+        label: name with unit, for tables and axes.
+        decimals: digits after the point.
+        lower_is_better: direction of improvement.
+    """
 
     key: str
     label: str
     decimals: int = 3
     lower_is_better: bool = False
 
-    def show(self, value: float | None, sign: bool = False) -> str:
+    def format(self, value: float | None, sign: bool = False) -> str:
+        """``value`` as text, '-' for None; ``sign`` adds a plus to positive values."""
         if value is None:
             return '-'
         if not math.isfinite(value):
@@ -29,7 +37,7 @@ class Measure:
         return f'{value:{"+" if sign else ""}.{self.decimals}f}'
 
 
-# In the order of importance. mmdetection gives fractions, mmpretrain and mmsegmentation percent.
+# Most important first. mmdetection gives fractions, mmpretrain and mmsegmentation give percent.
 KNOWN = (
     Measure('accuracy/top1', 'top-1 accuracy (%)', 2),
     Measure('coco/bbox_mAP', 'box mAP (0-1)', 3),
@@ -51,25 +59,23 @@ _LOWER = re.compile(
 
 
 def measure(key: str) -> Measure:
-    """The known measure of that name, or one with the key for a label."""
-    for known in KNOWN:
-        if known.key == key:
-            return known
-    return Measure(key, key, 4, lower_is_better=bool(_LOWER.search(key)))
+    """The known measure with this key, or a new one that uses the key as its label."""
+    other = Measure(key, key, 4, lower_is_better=bool(_LOWER.search(key)))
+    return next((known for known in KNOWN if known.key == key), other)
 
 
 def metric_keys(runs: Iterable[Run]) -> list[str]:
-    """Every metric any validation of ``runs`` gave: known ones first, then as they appeared."""
+    """All metrics in the validations of ``runs``: known ones first, then in order of appearance."""
     seen = dict.fromkeys(key for run in runs for _, metrics in run.validations for key in metrics)
     known = [known.key for known in KNOWN if known.key in seen]
     return known + [key for key in seen if key not in known]
 
 
-def quality_measures(runs: Iterable[Run], at_most: int = 6) -> list[Measure]:
-    """The measures a comparison is about, validation loss aside.
+def quality_measures(runs: Iterable[Run], limit: int = 6) -> list[Measure]:
+    """The first ``limit`` measures to compare, without the validation loss.
 
-    The known ones that the runs have; if they have none, the first of the others.
+    Known measures if the runs have any, else all others.
     """
     keys = [key for key in metric_keys(runs) if key != VAL_LOSS]
     known = [key for key in keys if any(key == k.key for k in KNOWN)]
-    return [measure(key) for key in (known or keys)[:at_most]]
+    return [measure(key) for key in (known or keys)[:limit]]

@@ -1,85 +1,96 @@
-"""What a waiting person sees: a line for each validation, and a live one on a terminal."""
+"""Progress of the trainings on the terminal or in a log file."""
 
 from __future__ import annotations
 
-import shutil
+import math
 import sys
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TextIO
 
-from .measures import VAL_LOSS, measure, quality_measures
-from .runs import Run, last_x, newest_scalars, progress_words, read_lines
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-HEARTBEAT = 60.0
-_TAIL_BYTES = 8192
+from ..records import last_logged_iteration
+from .measures import VAL_LOSS, measure, quality_measures
+from .runs import Run
+
+SILENCE = 60.0  # seconds
 
 
 class Screen:
-    """Lines that stay, and on a terminal one live line that is overwritten.
+    """Prints lines and, below them on a terminal, a progress bar for each running training.
 
-    Where there is no terminal the live text becomes a line once nothing was said for HEARTBEAT
-    seconds, so that a log of hour-long epochs still shows life.
+    A file has no progress bars. There, a line with the progress of all trainings follows every
+    ``SILENCE`` seconds without a line, so that a log shows that long epochs go on.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stdout
-        self.tty = self.stream.isatty()
-        self._spoke = time.monotonic()
-
-    def line(self, text: str) -> None:
-        self.stream.write(('\r\x1b[2K' if self.tty else '') + text + '\n')
-        self.stream.flush()
-        self._spoke = time.monotonic()
+        stream = stream or sys.stdout
+        self._console = Console(file=stream, markup=False, emoji=False, highlight=False)
+        self.interactive = self._console.is_interactive
+        self.bars = Progress(
+            TextColumn('{task.description}', markup=False),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn('{task.fields[words]}', markup=False),
+            console=self._console,
+            transient=True,
+            disable=not self.interactive,
+        )
+        self._tasks = {}
+        self._printed = time.monotonic()
 
     @property
     def width(self) -> int | None:
-        """Characters that fit in a line; None where there is no terminal."""
-        return shutil.get_terminal_size().columns if self.tty else None
+        """Characters in a line of the terminal, or None for a file."""
+        return self._console.width if self.interactive else None
 
-    def live_is_due(self) -> bool:
-        return self.tty or time.monotonic() - self._spoke > HEARTBEAT
+    def line(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+        self._printed = time.monotonic()
 
-    def live(self, text: str) -> None:
-        if not self.tty:
-            self.line(text)
-            return
-        self.stream.write('\r\x1b[2K' + text[: self.width - 1])
-        self.stream.flush()
-
-
-def validation_line(run: Run, index: int) -> str:
-    """What is known at the ``index``-th validation of ``run``: place, training loss, metrics."""
-    x, metrics = run.validations[index]
-    losses = [loss for at, loss in run.train if at <= x]
-    words = [f'{progress_words(run, x)}:']
-    if losses:
-        words.append(f'loss {losses[-1]:.4f}')
-    for m in quality_measures([run]):
-        if m.key in metrics:
-            words.append(f'{m.label} {m.show(metrics[m.key])}')
-    if VAL_LOSS in metrics:
-        words.append(f'{measure(VAL_LOSS).label} {metrics[VAL_LOSS]:.3f}')
-    return words[0] + ' ' + ', '.join(words[1:])
+    def show(self, running: Mapping[str, Run]) -> None:
+        """Show how far the running trainings are, by name."""
+        if not self.interactive and running and time.monotonic() - self._printed > SILENCE:
+            self.line(' | '.join(f'{k}: {live_words(run)}' for k, run in running.items()))
+        for name in self._tasks.keys() - running.keys():
+            self.bars.remove_task(self._tasks.pop(name))
+        for name, run in running.items():
+            if name not in self._tasks:
+                self._tasks[name] = self.bars.add_task(name, total=1.0, words='')
+            words = live_words(run)
+            self.bars.update(self._tasks[name], completed=fraction_done(run), words=words)
 
 
-def live_words(folder: Path) -> str:
-    """The newest training line mmengine logged: 'epoch 3, iteration 1200, loss 1.2034'."""
-    scalars = newest_scalars(folder)
-    if scalars is None:
+def live_words(run: Run) -> str:
+    """mmengine's newest training line: 'epoch 3, iteration 1200, loss 1.2034'."""
+    newest = last_logged_iteration(run.folder)
+    if not newest:
         return 'starting'
-    newest = {}
-    for line in read_lines(scalars, tail_bytes=_TAIL_BYTES):
-        newest = line if 'iter' in line else newest
     words = [f'epoch {newest["epoch"]}'] if 'epoch' in newest else []
-    words += [f'iteration {newest["iter"]}'] if newest else ['starting']
+    words.append(f'iteration {newest["iter"]}')
     words += [f'loss {newest["loss"]:.4f}'] if 'loss' in newest else []
     return ', '.join(words)
 
 
 def fraction_done(run: Run) -> float:
-    """Share of the training that the curves show as done, 0 to 1."""
-    return min(1.0, last_x(run) / run.max_x) if run.max_x else 0.0
+    """Fraction of the training that is done, 0 to 1, from its history and mmengine's log."""
+    logged = last_logged_iteration(run.folder).get('iter', 0) / (run.max_iters or math.inf)
+    return min(1.0, max(logged, run.last_x / (run.max_x or math.inf)))
+
+
+def validation_line(run: Run, index: int) -> str:
+    """Epoch or iteration, training loss and metrics of validation number ``index`` of ``run``."""
+    x, metrics = run.validations[index]
+    losses = [loss for at, loss in run.train if at <= x]
+    words = [f'loss {losses[-1]:.4f}'] if losses else []
+    for m in quality_measures([run]):
+        if m.key in metrics:
+            words.append(f'{m.label} {m.format(metrics[m.key])}')
+    if VAL_LOSS in metrics:
+        words.append(f'{measure(VAL_LOSS).label} {metrics[VAL_LOSS]:.3f}')
+    return f'{run.position(x)}: ' + ', '.join(words)
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Runs of one config folded into mean and spread over its seeds."""
+"""Mean and standard deviation over the seeds of each config."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .runs import DIVERGED, Run
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (n - 1) over ``n`` runs.
+class MeanStd:
+    """Mean and sample standard deviation (n - 1 in the denominator) over ``n`` runs.
 
-    ``std`` is None for fewer than two runs, ``mean`` None for none. One NaN makes both NaN: a
-    diverged run is never averaged away.
+    ``mean`` is None without runs, ``std`` with fewer than two. A NaN in one run makes both NaN, so
+    that a diverged run stays visible.
     """
 
     mean: float | None
@@ -24,7 +24,7 @@ class Spread:
     n: int
 
     @classmethod
-    def of(cls, values: Iterable[float | None]) -> Spread:
+    def of(cls, values: Iterable[float | None]) -> MeanStd:
         values = [value for value in values if value is not None]
         if not values:
             return cls(None, None, 0)
@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass
 class Summary:
-    """All runs of one config, the missing ones among them."""
+    """All runs of one config, including missing ones."""
 
     config: str
     runs: list[Run]
@@ -56,22 +56,22 @@ class Summary:
     def diverged(self) -> list[Run]:
         return [run for run in self.runs if run.status == DIVERGED]
 
-    def last(self, measure: Measure) -> Spread:
-        return Spread.of(run.last(measure.key) for run in self.done)
+    def last(self, measure: Measure) -> MeanStd:
+        return MeanStd.of(run.last(measure.key) for run in self.done)
 
-    def best(self, measure: Measure) -> Spread:
-        return Spread.of(run.best(measure.key, measure.lower_is_better) for run in self.done)
+    def best(self, measure: Measure) -> MeanStd:
+        return MeanStd.of(run.best(measure.key, measure.lower_is_better) for run in self.done)
 
     @property
-    def final_loss(self) -> Spread:
-        return Spread.of(run.final_loss for run in self.done)
+    def final_loss(self) -> MeanStd:
+        return MeanStd.of(run.final_loss for run in self.done)
 
-    def recorded(self, key: str) -> Spread:
-        """A number of record.json, e.g. images_per_second."""
-        return Spread.of(run.record.get(key) for run in self.done)
+    def recorded(self, key: str) -> MeanStd:
+        """A number of record.json, such as images_per_second."""
+        return MeanStd.of(getattr(run.record, key) for run in self.done)
 
     def seeds_in_words(self) -> str:
-        """'3', or '2 of 3 (1 missing)', with diverged runs named."""
+        """Number of finished runs: '3', '2 of 3 (1 missing)' or '3, 1 diverged'."""
         words = str(len(self.done))
         if self.missing:
             words += f' of {len(self.runs)} ({len(self.missing)} missing)'
@@ -81,23 +81,24 @@ class Summary:
 
 
 def summarize(runs: Sequence[Run]) -> list[Summary]:
-    """One summary per config, in the order in which configs first appear; the first is baseline."""
-    grouped: dict[str, list[Run]] = {}
-    for run in runs:
-        grouped.setdefault(run.config, []).append(run)
-    return [Summary(config, group) for config, group in grouped.items()]
+    """One summary for each config, in order of appearance. The first is the baseline."""
+    return [Summary(config, group) for config, group in _grouped(runs, 'config').items()]
 
 
 def comparisons(runs: Sequence[Run]) -> list[list[Summary]]:
-    """The summaries of each task, tasks in the order in which they first appear."""
-    grouped: dict[str, list[Run]] = {}
+    """The summaries of each task, in order of appearance."""
+    return [summarize(group) for group in _grouped(runs, 'task').values()]
+
+
+def _grouped(runs: Sequence[Run], attribute: str) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        grouped.setdefault(run.task, []).append(run)
-    return [summarize(group) for group in grouped.values()]
+        groups.setdefault(getattr(run, attribute), []).append(run)
+    return groups
 
 
 def delta(summary: Summary, baseline: Summary, measure: Measure) -> float | None:
-    """Difference of the means, or None where one side has no finite mean."""
+    """Difference of the two means, or None unless both are finite."""
     here, there = summary.last(measure).mean, baseline.last(measure).mean
     if here is None or there is None or not math.isfinite(here - there):
         return None

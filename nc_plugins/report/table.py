@@ -1,52 +1,36 @@
-"""Summaries and runs as tables: Markdown, plain text, CSV."""
+"""Tables of summaries and runs, as Markdown, plain text and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import fields
 
+from ..records import Record
 from .measures import VAL_LOSS, Measure, measure, metric_keys, quality_measures
 from .runs import Run
-from .summary import Spread, Summary, delta, has_val_loss
+from .summary import MeanStd, Summary, delta, has_val_loss
 
 _LOSS = Measure('loss', 'training loss')
 _SPEED = Measure('images_per_second', 'images/s', 1)
 _MEMORY = Measure('peak_memory_mb', 'peak memory (MiB)', 0)
-# Taken over from record.json into results.csv.
-_RECORDED = (
-    'images_per_second',
-    'peak_memory_mb',
-    'memory_kind',
-    'train_seconds',
-    'total_seconds',
-    'max_epochs',
-    'max_iters',
-    'commit',
-    'utc_start',
-    'utc_end',
-    'torch',
-    'nc_plugins',
-    'device',
-    'world_size',
-    'threads',
-    'cores',
-    'load',
-    'fingerprint',
-)
+# Fields of record.json that are not columns of results.csv, or have a column of another origin.
+_NOT_COLUMNS = ['finished', 'config', 'seed', 'metrics', 'metrics_min', 'metrics_max', 'census']
+_COLUMNS = [f.name for f in fields(Record) if f.name not in _NOT_COLUMNS]
 
 Table = tuple[list[str], list[list[str]]]
 
 
-def spread_words(spread: Spread, measure: Measure) -> str:
-    """'48.20 ± 1.10', with '-' for the spread of one run, or '-' where nothing was measured."""
-    if spread.mean is None:
+def _mean_std(value: MeanStd, measure: Measure) -> str:
+    """'48.20 ± 1.10', '48.20 ± -' for a single run, '-' without a value."""
+    if value.mean is None:
         return '-'
-    return f'{measure.show(spread.mean)} ± {measure.show(spread.std)}'
+    return f'{measure.format(value.mean)} ± {measure.format(value.std)}'
 
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
-    """Header and one row per config: means ± sample standard deviations over its seeds."""
+    """Header and a row for each config: mean ± sample standard deviation over its seeds."""
     baseline = summaries[0]
     qualities = quality_measures(run for summary in summaries for run in summary.runs)
     losses = has_val_loss(summaries)
@@ -59,21 +43,21 @@ def comparison_table(summaries: Sequence[Summary]) -> Table:
     rows = []
     for summary in summaries:
         row = [summary.name, summary.seeds_in_words()]
-        row += [spread_words(summary.last(q), q) for q in qualities]
-        row.append(spread_words(summary.final_loss, _LOSS))
+        row += [_mean_std(summary.last(q), q) for q in qualities]
+        row.append(_mean_std(summary.final_loss, _LOSS))
         if losses:
-            row += [spread_words(f(val_loss), val_loss) for f in (summary.last, summary.best)]
-        row.append(spread_words(summary.recorded(_SPEED.key), _SPEED))
-        row.append(_MEMORY.show(summary.recorded(_MEMORY.key).mean))
+            row += [_mean_std(f(val_loss), val_loss) for f in (summary.last, summary.best)]
+        row.append(_mean_std(summary.recorded(_SPEED.key), _SPEED))
+        row.append(_MEMORY.format(summary.recorded(_MEMORY.key).mean))
         for quality in qualities:
             difference = delta(summary, baseline, quality)
-            row.append('baseline' if summary is baseline else quality.show(difference, sign=True))
+            row.append('baseline' if summary is baseline else quality.format(difference, sign=True))
         rows.append(row if summary.done else [*row[:2], *['missing'] * (len(row) - 2)])
     return header, rows
 
 
 def seeds_table(summaries: Sequence[Summary]) -> Table:
-    """Header and one row per run: what each seed gave, and why a missing run is missing."""
+    """Header and a row for each run: its results, or the reason why it is missing."""
     qualities = quality_measures(run for summary in summaries for run in summary.runs)
     losses = [measure(VAL_LOSS)] if has_val_loss(summaries) else []
     header = ['config', 'seed', 'status']
@@ -88,8 +72,8 @@ def seeds_table(summaries: Sequence[Summary]) -> Table:
             continue
         for quality in [*qualities, *losses]:
             best = run.best(quality.key, quality.lower_is_better)
-            row += [quality.show(run.last(quality.key)), quality.show(best)]
-        row += [_LOSS.show(run.final_loss), _SPEED.show(run.record.get(_SPEED.key))]
+            row += [quality.format(run.last(quality.key)), quality.format(best)]
+        row += [_LOSS.format(run.final_loss), _SPEED.format(run.record.images_per_second)]
         rows.append(row)
     return header, rows
 
@@ -104,15 +88,14 @@ def markdown(table: Table) -> str:
 
 
 def plain(table: Table, width: int | None = None) -> str:
-    """For a terminal: columns aligned, the first to the left, the others to the right.
+    """Align the columns for a terminal: the first column to the left, the others to the right.
 
-    A table wider than ``width`` characters is turned, one column per config, if that is narrower.
+    A table wider than ``width`` characters is transposed if that makes it narrower.
     """
     text = _aligned(table)
     if width is not None and _width(text) > width:
         header, *rows = ([*column] for column in zip(table[0], *table[1], strict=True))
-        turned = _aligned((header, rows))
-        text = min(text, turned, key=_width)
+        text = min(text, _aligned((header, rows)), key=_width)
     return text
 
 
@@ -132,13 +115,16 @@ def _width(text: str) -> int:
 
 
 def results_csv(runs: Sequence[Run]) -> str:
-    """One row per run, every metric its last and its best value; empty cells where missing."""
+    """A row for each run, with the last and the best value of every metric.
+
+    The cells of missing runs are empty.
+    """
     keys = metric_keys(runs)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     columns = [name for key in keys for name in (key, f'{key} (best)')]
     writer.writerow(
-        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_RECORDED, 'command']
+        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_COLUMNS, 'command']
     )
     for run in runs:
         row = [run.config, run.seed, run.status, run.why]
@@ -146,5 +132,5 @@ def results_csv(runs: Sequence[Run]) -> str:
             best = run.best(key, measure(key).lower_is_better)
             row += [run.last(key), best] if run.done else [None, None]
         row.append(run.final_loss if run.done else None)
-        writer.writerow([*row, *(run.record.get(key) for key in _RECORDED), run.command])
+        writer.writerow([*row, *(getattr(run.record, key) for key in _COLUMNS), run.command])
     return file.getvalue()

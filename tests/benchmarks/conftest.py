@@ -1,4 +1,4 @@
-"""The benchmarks are scripts beside the package: their folder goes on the path, as for them."""
+"""Put the folder of the benchmark scripts on the import path."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The list of shapes against what the networks really run, on tensors without data."""
+"""The listed shapes against the convolutions that the networks run, on meta tensors."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ def listed(convs) -> Counter:
 
 
 def ran(network: nn.Module, size: tuple[int, ...]) -> Counter:
-    """Every convolution that ``network`` runs on images of ``size``, counted by shape."""
+    """Count the convolutions that ``network`` runs on images of ``size``, by shape."""
     shapes = Counter()
 
     def note(conv, args, out):
@@ -42,14 +42,14 @@ def ran(network: nn.Module, size: tuple[int, ...]) -> Counter:
 
 
 @pytest.mark.parametrize(('group', 'batch'), [('resnet50', 2), ('resnet50-b32', 32)])
-def test_resnet50_is_what_torchvision_runs(group, batch):
+def test_resnet50_lists_the_convolutions_of_torchvision(group, batch):
     expected = ran(resnet50(), (batch, 3, 224, 224))
     assert listed(GROUPS[group]) == expected
     assert len(expected) == 23 and expected.total() == 53
 
 
 @pytest.mark.parametrize('case', MODELS, ids=lambda case: case.name)
-def test_the_gate_of_a_model_sees_all_its_convolutions(case):
+def test_the_gate_checks_all_convolutions_of_a_model(case):
     network = systems.model('conv+gn', case)
     assert listed(case.convolutions) == ran(network, (case.batch, 3, case.size, case.size))
 
@@ -77,7 +77,7 @@ def test_mask_rcnn_holds_the_backbone():
     assert shapes.total() == 53 + 8 + 5 + 4 + 4
 
 
-def test_cyclegan_is_what_our_networks_run():
+def test_cyclegan_lists_the_convolutions_of_our_networks():
     pytest.importorskip('mmcv')
     from nc_plugins.models.cyclegan_networks import PatchDiscriminator, ResNetGenerator
 

@@ -1,7 +1,8 @@
-"""The runner: gate, turns, figures, rows and what it leaves in the CSV."""
+"""The runner: correctness gate, order of the systems, measurements, and rows of the CSV."""
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import measure
@@ -12,7 +13,7 @@ import systems
 import torch
 from cases import GROUPS, Conv, Model
 from gate import WrongResult, gate
-from systems import Options
+from systems import Options, System
 from torch import nn
 
 from nc_plugins.layers import NCConv2d
@@ -26,17 +27,17 @@ DILATED = Conv('tiny', 1, 4, 8, 3, 9, 9, count=1, padding=2, dilation=2)
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(GROUPS, 'tiny', (CONV, STEM))
-    monkeypatch.setattr(run, 'timings', lambda rows: [])  # its labels are of the real cases
+    monkeypatch.setattr(run, 'timings', lambda rows: [])  # it has labels for listed cases only
 
 
 def wrong_by(change):
-    """A system that claims to be NC and is not quite."""
+    """An NC system with an error."""
 
     class Wrong(NCConv2d):
         def forward(self, x):
             return change(self, super().forward(x), x)
 
-    return lambda conv: (systems._like(conv, Wrong, affine=True), nn.Identity())
+    return System(lambda conv: (systems._like(conv, Wrong, affine=True), nn.Identity()))
 
 
 class _WrongGradient(torch.autograd.Function):
@@ -85,7 +86,7 @@ def test_a_wrong_operator_writes_nothing(wrong, dtype, tiny, monkeypatch, tmp_pa
     assert said.startswith('error: nc is wrong on 2x8x9x7-k3-o8') and 'nothing was measured' in said
 
 
-def test_the_gate_of_a_model_goes_through_its_layers(monkeypatch):
+def test_the_gate_checks_the_layers_of_a_model(monkeypatch):
     monkeypatch.setitem(systems.SYSTEMS, 'nc', wrong_by(WRONG['one percent off']))
     with pytest.raises(WrongResult, match='2x3x32x32-k3-o64'):
         gate([GROUPS['models'][0]], ['nc'], Options(), lambda text: None)
@@ -133,7 +134,7 @@ def test_without_record_nothing_is_written(tiny, monkeypatch, tmp_path):
     assert not results.RESULTS.exists()
 
 
-def test_a_foreign_file_is_left_alone(tmp_path):
+def test_a_file_with_another_header_is_not_changed(tmp_path):
     path = tmp_path / 'results.csv'
     row = dict.fromkeys(results.COLUMNS, '1')
     for text in ('a,b\n1,2\n', ','.join(results.COLUMNS) + '\n1,2'):
@@ -163,12 +164,12 @@ def test_the_commit_says_whether_the_tree_is_clean(monkeypatch, tmp_path):
 
 
 def test_quantiles():
-    assert results.spread([5, 1, 4, 2, 3, 6]) == {'q50': '3.5', 'q20': '2', 'q80': '5'}
-    assert results.spread([7]) == {'q50': '7', 'q20': '7', 'q80': '7'}
+    assert results.quantiles([5, 1, 4, 2, 3, 6]) == {'q50': '3.5', 'q20': '2', 'q80': '5'}
+    assert results.quantiles([7]) == {'q50': '7', 'q20': '7', 'q80': '7'}
 
 
 def test_ratios_are_taken_within_a_round():
-    """The machine is four times slower in the second half; the ratio is 2 all the same."""
+    """The machine becomes four times slower, and the ratio stays 2."""
     values = {'nc': [2, 4, 16, 8], 'conv': [1, 2, 8, 4], 'definition': [8, 16, 64, 32]}
     rows = {(r['system'], r['metric']): r for r in run.rows('c', 'fwd', 'time', 'ms', values, {})}
     assert rows['nc', 'time / conv']['q50'] == '2'
@@ -177,28 +178,29 @@ def test_ratios_are_taken_within_a_round():
     assert ('conv', 'time / conv') not in rows and ('nc', 'time / nc') not in rows
 
 
-@pytest.mark.parametrize('count', range(1, 11))
-def test_turns(count):
-    """Each once a round, once at each place, and twice in two cycles behind each other one."""
+@pytest.mark.parametrize('count', range(1, 14))
+def test_order(count):
+    """In ``count`` rounds each system runs once at each position. In 2 * ``count`` rounds it
+    follows each other system twice."""
     rounds = [measure.order(i, count) for i in range(2 * count)]
     for half in (rounds[:count], rounds[count:]):
-        for places in (*half, *zip(*half, strict=True)):
-            assert sorted(places) == list(range(count))
-    behind = Counter(pair for row in rounds for pair in pairwise(row))
-    assert len(behind) == count * (count - 1) and set(behind.values()) <= {2}
+        for positions in (*half, *zip(*half, strict=True)):
+            assert sorted(positions) == list(range(count))
+    followers = Counter(pair for row in rounds for pair in pairwise(row))
+    assert len(followers) == count * (count - 1) and set(followers.values()) <= {2}
 
 
-def test_systems_take_turns(monkeypatch):
-    """Warm-up rounds run and do not count; inference runs in eval, training in training mode."""
+def test_systems_alternate(monkeypatch):
+    """Warm-up rounds do not count. Inference runs in eval mode, training in training mode."""
     ran = []
 
-    def turn(work, clock, training):
+    def time_call(work, clock, training):
         assert work.module.training == training
         ran.append((id(work), training))
         number = float(len(ran))
         return {'bwd': number, 'train': number} if training else {'fwd': number}
 
-    monkeypatch.setattr(measure, 'turn', turn)
+    monkeypatch.setattr(measure, 'time_call', time_call)
     names = ['nc', 'conv', 'conv+gn']
     taken = measure.times(CONV, names, ['fwd', 'train'], 6, Options())
     assert list(taken) == ['fwd', 'train']
@@ -210,20 +212,55 @@ def test_systems_take_turns(monkeypatch):
         assert len(values) == 6 and min(values) > measure.WARMUP * len(names)
 
 
-def test_a_turn_leaves_every_gradient():
+def test_a_tiny_case_is_the_median_of_many_calls(monkeypatch):
+    """The calls of one system are consecutive; a slow call does not move the median."""
+    ran = []
+
+    def time_call(work, clock, training):
+        ran.append(id(work))
+        return {'fwd': 100.0 if len(ran) % 5 == 0 else 1.0}
+
+    monkeypatch.setattr(measure, 'time_call', time_call)
+    case = replace(CONV, calls=5)
+    measured = measure.times(case, ['nc', 'conv'], ['fwd'], 4, Options())
+    assert measured == {'fwd': {'nc': [1.0] * 4, 'conv': [1.0] * 4}}
+    assert len(ran) == 5 * 2 * (4 + measure.WARMUP)
+    blocks = [ran[i : i + 5] for i in range(0, len(ran), 5)]
+    assert all(len(set(block)) == 1 for block in blocks)
+
+
+def test_a_deployed_system_is_measured_in_inference_only():
+    name = 'nc-aten-deployed'
+    measured = measure.times(CONV, ['nc-aten', name], ['fwd', 'train'], 2, Options())
+    assert {mode: [*found] for mode, found in measured.items()} == {
+        'fwd': ['nc-aten', name],
+        'train': ['nc-aten'],
+    }
+    assert [*measure.memory(CONV, ['nc-aten', name], Options())['kept']] == ['nc-aten']
+
+
+def test_ratios_of_pair_and_deployed_layer():
+    values = {'nc': [2.0], 'nc-pair': [3.0], 'nc-cpu': [4.0], 'nc-cpu-deployed': [1.0]}
+    rows = {(r['system'], r['metric']): r for r in run.rows('c', 'fwd', 'time', 'ms', values, {})}
+    assert rows['nc-pair', 'time / nc']['q50'] == '1.5'
+    assert rows['nc-cpu-deployed', 'time / nc-cpu']['q50'] == '0.25'
+    assert len(rows) == len(values) + 2
+
+
+def test_a_training_call_computes_every_gradient():
     for case in (CONV, STEM):
         x = systems.images(case, Options())
         job = systems.work('nc', case, Options(), x)
         before = [p.clone() for p in job.module.parameters()]
-        spent = measure.turn(job, measure.Clock('cpu', True), training=True)
-        assert spent['train'] > spent['bwd'] > 0
+        elapsed = measure.time_call(job, measure.Clock('cpu', True), training=True)
+        assert elapsed['train'] > elapsed['bwd'] > 0
         assert all(p.grad.abs().max() > 0 for p in job.module.parameters())
         assert (x.grad is not None) == (case is CONV)
         assert all(map(torch.equal, before, job.module.parameters()))
 
 
 def test_bytes_kept():
-    """Convolution and GroupNorm: input, the convolution's output, mean and rstd of each group."""
+    """Convolution + GroupNorm keep the input, the convolution's output, and mean and rstd."""
     x, y = 2 * 8 * 9 * 7, 2 * 8 * 9 * 7
     assert measure.kept('conv', CONV, Options()) == 4 * x
     assert measure.kept('conv+gn', CONV, Options()) == 4 * (x + y + 2 * 2 * 8)
@@ -238,13 +275,13 @@ def test_a_copy_of_the_weight_counts_and_the_weight_does_not(monkeypatch):
     def build(conv):
         return systems._like(conv, Copying), nn.Identity()
 
-    monkeypatch.setitem(systems.SYSTEMS, 'copying', build)
+    monkeypatch.setitem(systems.SYSTEMS, 'copying', System(build))
     extra = measure.kept('copying', CONV, Options()) - measure.kept('conv', CONV, Options())
     assert extra == 4 * 8 * 8 * 9
 
 
 def test_peak_memory_of_a_step_in_a_fresh_process():
-    """Gradients of 11.2 million parameters at least, and the figure says the same again."""
+    """The peak is between one and three times the gradients of 11.2 million parameters."""
     case = Model('models', 'resnet18-cifar', 32, 2, classes=10)
     with measure.ProcessPoolExecutor(1, measure.multiprocessing.get_context('spawn')) as process:
         found = process.submit(measure.peak, 'conv+gn', case, Options(threads=1)).result()

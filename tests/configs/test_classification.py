@@ -1,19 +1,16 @@
-"""Each classification config: it loads alone, differs from its GN file as its name says alone."""
+"""Each classification config differs from its GN config only as its name says, and trains."""
 
 import math
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmpretrain')
-from alone import ask, check_loads
-from mmengine.config import Config
+from fresh_process import CONFIGS, ask, check_registration
+from fresh_process import load as load_config
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
-
-# name -> (conv_cfg, norm_cfg, act_cfg, kind of convolution, kind of norm); None: as the GN file
+# name -> (conv_cfg, norm_cfg, act_cfg, kind of convolution, kind of norm); None as in the GN config
 NC, NC_NORM = dict(type='NC'), dict(type='NC')
-TWINS = {
+VARIANTS = {
     'nc': (NC, NC_NORM, None, 'NC', 'NCAffine'),
     'nc-ws': (dict(type='NCWS'), NC_NORM, None, 'NCWS', 'NCAffine'),
     'bn': (None, dict(type='BN'), None, 'conv', 'BN'),
@@ -26,53 +23,53 @@ TWINS = {
     'nc-gn': (NC, None, None, 'NC', 'GN'),
 }
 FAMILIES = {
-    'classification/resnet18_{}_1xb2-50e_cifar10': list(TWINS),
-    'classification/resnet50_{}_1xb2-50e_tiny-imagenet': list(TWINS),
-    'classification/resnet18_{}_1xb2_digits': list(TWINS),
-    'classification/resnet18-w16_{}_1xb2-6e_cifar10-5k': ['nc', 'bn', 'nc-ws'],
+    'resnet18_{}_1xb2-50e_cifar10': list(VARIANTS),
+    'resnet50_{}_1xb2-50e_tiny-imagenet': list(VARIANTS),
+    'resnet18_{}_1xb2_digits': list(VARIANTS),
+    'resnet18-w16_{}_1xb2-6e_cifar10-5k': ['nc', 'bn', 'nc-ws'],
 }
-PAIRS = [(family, twin) for family, twins in FAMILIES.items() for twin in twins]
+PAIRS = [(family, variant) for family, variants in FAMILIES.items() for variant in variants]
 FULL = [
-    'classification/resnet18_gn_1xb2-50e_cifar10',
-    'classification/resnet50_gn_1xb2-50e_tiny-imagenet',
+    'resnet18_gn_1xb2-50e_cifar10',
+    'resnet50_gn_1xb2-50e_tiny-imagenet',
 ]
 GN_FILES = [family.format('gn') for family in FAMILIES]
-ALL = sorted({*GN_FILES, *(family.format(twin) for family, twin in PAIRS)})
+ALL = sorted({*GN_FILES, *(family.format(variant) for family, variant in PAIRS)})
 
 
 def load(name):
-    return Config.fromfile(CONFIGS / f'{name}.py', import_custom_modules=False)
+    return load_config(f'classification/{name}')
 
 
 def without_slots(cfg):
-    rest = cfg.to_dict()
-    backbone = rest['model']['backbone']
+    others = cfg.to_dict()
+    backbone = others['model']['backbone']
     slots = {key: backbone.pop(f'{key}_cfg', None) for key in ('conv', 'norm', 'act')}
-    return rest, slots
+    return others, slots
 
 
-def twin_of(name):
+def variant_of(name):
     """The part of a config's name between the network and the schedule: gn, nc, nc-ws, ..."""
-    return Path(name).name.split('_')[1]
+    return name.split('_')[1]
 
 
 def test_the_lists_above_name_every_file_on_disk():
-    assert {f'classification/{p.stem}' for p in (CONFIGS / 'classification').iterdir()} == {*ALL}
+    assert {path.stem for path in (CONFIGS / 'classification').iterdir()} == {*ALL}
     assert len(ALL) == 3 * 11 + 4
 
 
-@pytest.mark.parametrize(('family', 'twin'), PAIRS)
-def test_a_twin_differs_from_its_gn_file_in_its_slots_alone(family, twin):
-    ours, slots = without_slots(load(family.format(twin)))
+@pytest.mark.parametrize(('family', 'variant'), PAIRS)
+def test_a_variant_differs_from_its_gn_config_only_in_its_slots(family, variant):
+    ours, slots = without_slots(load(family.format(variant)))
     theirs, gn_slots = without_slots(load(family.format('gn')))
     assert ours == theirs
-    conv, norm, act = TWINS[twin][:3]
+    conv, norm, act = VARIANTS[variant][:3]
     assert slots == {'conv': conv, 'norm': norm or gn_slots['norm'], 'act': act or gn_slots['act']}
     assert slots != gn_slots
 
 
 @pytest.mark.parametrize('name', GN_FILES)
-def test_the_gn_file_has_plain_convolutions_and_two_channels_a_group(name):
+def test_the_gn_config_has_plain_convolutions_and_two_channels_a_group(name):
     backbone = load(name).model.backbone
     assert 'conv_cfg' not in backbone
     assert backbone.norm_cfg.type == 'GN'
@@ -99,10 +96,10 @@ def test_the_recipe_is_the_papers(name):
     assert ('RandomCrop' in kinds, 'RandomFlip' in kinds) == (augmented, augmented)
 
 
-def test_the_thin_comparison_is_the_cifar10_config_but_for_size():
+def test_the_thin_config_differs_from_the_cifar10_config_only_in_size():
     full, thin = (
         load(FULL[0]).to_dict(),
-        load('classification/resnet18-w16_gn_1xb2-6e_cifar10-5k').to_dict(),
+        load('resnet18-w16_gn_1xb2-6e_cifar10-5k').to_dict(),
     )
     thin['model']['backbone'].update(stem_channels=64, base_channels=64)
     thin['model']['backbone']['norm_cfg']['num_groups'] = 32
@@ -119,35 +116,35 @@ def test_the_thin_comparison_is_the_cifar10_config_but_for_size():
 
 
 @pytest.fixture(scope='module')
-def loaded_alone():
-    steps = [name for name in ALL if 'digits' in name or twin_of(name) in ('nc', 'in')]
-    return ask('classification', ALL, STEP=','.join(Path(name).name for name in steps))
+def reports():
+    steps = [name for name in ALL if 'digits' in name or variant_of(name) in ('nc', 'in')]
+    return ask('classification', ALL, steps=steps)
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    report = loaded_alone[name]
-    check_loads(report)
+def test_it_loads_in_a_process_without_nc_plugins(name, reports):
+    report = reports[name]
+    check_registration(report)
     assert report['metrics'] == ['Accuracy', 'ValLoss']
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
-    report, twin = loaded_alone[name], twin_of(name)
-    _, _, act, conv, norm = TWINS.get(twin, (None, None, None, 'conv', 'GN'))
+def test_the_model_has_the_layers_in_its_name(name, reports):
+    report, variant = reports[name], variant_of(name)
+    _, _, act, conv, norm = VARIANTS.get(variant, (None, None, None, 'conv', 'GN'))
     layers = 53 if 'resnet50' in name else 20
     assert report['census'] == {conv: layers, norm: layers}
     assert report['activations'] == [(act or dict(type='ReLU'))['type']]
     if norm == 'GN':
         assert report['groups'] == [
-            1 if twin == 'ln' else load(name).model.backbone.norm_cfg.num_groups
+            1 if variant == 'ln' else load(name).model.backbone.norm_cfg.num_groups
         ]
 
 
-@pytest.mark.parametrize('twin', ['gn', *TWINS])
-def test_it_takes_a_training_step(twin, loaded_alone):
-    took = [r for name, r in loaded_alone.items() if twin_of(name) == twin and 'loss' in r]
-    assert took
-    for report in took:
+@pytest.mark.parametrize('variant', ['gn', *VARIANTS])
+def test_it_takes_a_training_step(variant, reports):
+    trained = [r for name, r in reports.items() if variant_of(name) == variant and 'loss' in r]
+    assert trained
+    for report in trained:
         assert math.isfinite(report['loss'])
         assert report['grads']

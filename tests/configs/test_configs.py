@@ -1,4 +1,4 @@
-"""What holds for every config on disk, whatever its task."""
+"""Properties of every config on disk, whatever its task."""
 
 import re
 from pathlib import Path
@@ -6,34 +6,31 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('mmengine')
-from mmengine.config import Config
+from fresh_process import CONFIGS, load
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 TASKS = ('classification', 'cyclegan', 'deeplab', 'mask_rcnn')
-FILES = [path.relative_to(CONFIGS).as_posix() for path in sorted(CONFIGS.rglob('*.py'))]
+FILES = [
+    path.relative_to(CONFIGS).with_suffix('').as_posix() for path in sorted(CONFIGS.rglob('*.py'))
+]
 RUNNABLE = [name for name in FILES if not name.startswith('_base_/')]
 
 
-def load(name):
-    return Config.fromfile(CONFIGS / name, import_custom_modules=False)
-
-
-def test_every_file_belongs_to_a_task_that_is_tested():
+def test_every_config_belongs_to_a_task_with_a_test_file():
     assert {name.split('/')[0] for name in FILES} == {'_base_', *TASKS}
     for task in TASKS:
         assert (Path(__file__).parent / f'test_{task}.py').is_file()
 
 
 @pytest.mark.parametrize('name', RUNNABLE)
-def test_it_opens_with_what_it_is_and_its_command(name):
-    head = re.match(r'(#.*\n)+', (CONFIGS / name).read_text())
-    assert head
-    text = re.sub(r'\\\n#\s*', '', head.group())  # a long command goes on in the next line
-    assert f'python tools/train.py configs/{name}' in text
+def test_the_header_contains_the_command(name):
+    header = re.match(r'(#.*\n)+', (CONFIGS / f'{name}.py').read_text())
+    assert header
+    text = re.sub(r'\\\n#\s*', '', header.group())  # joins the two lines of a long command
+    assert f'python tools/train.py configs/{name}.py' in text
 
 
 @pytest.mark.parametrize('name', RUNNABLE)
-def test_it_registers_and_records_by_itself(name):
+def test_the_config_registers_and_records_by_itself(name):
     cfg = load(name)
     assert 'nc_plugins' in cfg.custom_imports.imports
     assert not cfg.custom_imports.get('allow_failed_imports')

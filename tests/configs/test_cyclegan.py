@@ -1,17 +1,14 @@
-"""The CycleGAN configs load alone, differ as their names say, and take a step at full size."""
+"""Each CycleGAN config differs from its InstanceNorm config only as its name says, and trains."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('mmcv')
-from alone import ask, check_loads
-from mmengine.config import Config
+from fresh_process import CONFIGS, ask, check_registration
+from fresh_process import load as load_config
 from PIL import Image
-
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 FAMILIES = {
     'cyclegan_resnet9_{}_1xb1-200e_horse2zebra': ['in', 'nc', 'pn', 'gn'],
@@ -36,17 +33,17 @@ KINDS = {'in': ('conv', 'IN'), 'nc': ('NC', 'NCAffine'), 'pn': ('conv', 'PN'), '
 
 
 def load(name):
-    path = CONFIGS / 'cyclegan' / f'{name}.py'
-    return Config.fromfile(path, import_custom_modules=False).to_dict()
+    return load_config(f'cyclegan/{name}').to_dict()
 
 
 def parts(name):
-    """size of the network and norm: ('resnet9', 'nc')."""
+    """The network and the norm in the name of a config: ('resnet9', 'nc')."""
     return name.split('_')[1], name.split('_')[2]
 
 
 def take_slots(cfg):
-    """Take conv, norm, upsampling and init out of ``cfg`` and return them."""
+    """Remove convolution, norm, upsampling and initialisation from ``cfg`` and return them."""
+    cfg.pop('slots', None)  # the variable of _base_/models/cyclegan_nc.py
     model = cfg['model']
     taken = {'init_cfg': model.pop('init_cfg')}
     for part in ('generator', 'discriminator'):
@@ -61,15 +58,14 @@ def test_the_list_above_names_every_file_on_disk():
 
 
 @pytest.mark.parametrize(('family', 'kind'), PAIRS)
-def test_a_twin_differs_from_its_in_file_in_its_slots_alone(family, kind):
+def test_a_variant_differs_from_its_in_config_only_in_its_slots(family, kind):
     ours, theirs = load(family.format(kind)), load(family.format('in'))
     slots, base = take_slots(ours), take_slots(theirs)
     assert ours == theirs
     expected = dict(SLOTS[kind])
     if kind == 'gn' and 'w16' in family:
-        expected = dict(
-            norm_cfg=dict(type='GN', num_groups=8)
-        )  # 2 channels a group, as at full width
+        # 2 channels a group, as at full width
+        expected = dict(norm_cfg=dict(type='GN', num_groups=8))
     assert base['discriminator'] == dict(norm_cfg=IN)
     assert slots['discriminator'] == expected
     deconv = dict(type='NCDeconv' if kind == 'nc' else 'deconv')
@@ -109,7 +105,7 @@ def test_the_recipe_is_the_papers(name):
 
 
 @pytest.mark.parametrize('name', IN_FILES)
-def test_the_rate_is_constant_for_one_half_and_falls_for_the_other(name):
+def test_the_learning_rate_is_constant_in_the_first_half_and_falls_in_the_second(name):
     cfg = load(name)
     epochs, schedule = cfg['train_cfg']['max_epochs'], cfg['param_scheduler']
     assert schedule == dict(
@@ -123,7 +119,7 @@ def test_the_rate_is_constant_for_one_half_and_falls_for_the_other(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_it_tests_what_it_validates_and_trains_in_its_own_folder(name):
+def test_it_tests_on_the_validation_set_and_reads_one_folder(name):
     cfg = load(name)
     assert cfg['test_dataloader'] == cfg['val_dataloader']
     assert cfg['test_evaluator'] == cfg['val_evaluator']
@@ -133,48 +129,60 @@ def test_it_tests_what_it_validates_and_trains_in_its_own_folder(name):
 
 
 @pytest.fixture(scope='module')
-def loaded_alone(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp('images')
     rng = np.random.default_rng(0)
     for name in ('trainA', 'trainB', 'testA', 'testB'):
         (folder / name).mkdir()
         pixels = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name / '0.png')
-    return ask('cyclegan', NAMES, str(folder), RUN=','.join(FULL))
+    return str(folder)
+
+
+@pytest.fixture(scope='module')
+def reports(images):
+    return ask('cyclegan', NAMES, images, steps=FULL)
+
+
+@pytest.fixture(scope='module')
+def full_size_reports(images):
+    return ask('cyclegan', FULL, images, steps=FULL, full_size=True)
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    check_loads(loaded_alone[name])
+def test_it_loads_in_a_process_without_nc_plugins(name, reports):
+    check_registration(reports[name])
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
+def test_the_model_has_the_layers_in_its_name(name, reports):
     size, kind = parts(name)
     conv, norm = KINDS[kind]
-    # Two of each network. A generator: stem, 2 down, 2 a block, 2 up; and plain to RGB.
-    # A discriminator: as many as its layers; and plain the first and the last.
+    # There are two of each network. A generator has the stem, 2 convolutions down, 2 a block, 2 up,
+    # and a plain one to RGB. A discriminator has one a layer, and the first and the last are plain.
     normed = 2 * (5 + 2 * BLOCKS[size]) + 2 * LAYERS[size]
     expected = {conv: normed, norm: normed}
     expected['conv'] = expected.get('conv', 0) + 2 * 1 + 2 * 2
-    assert loaded_alone[name]['census'] == expected
+    assert reports[name]['census'] == expected
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if parts(n)[1] == 'nc'])
-def test_the_convolutions_that_stay_plain_are_these(name, loaded_alone):
+def test_these_convolutions_stay_plain(name, reports):
     size, _ = parts(name)
-    assert loaded_alone[name]['plain'] == [
+    assert reports[name]['plain'] == [
         'discriminator_A.layers.0.conv',
         f'discriminator_A.layers.{LAYERS[size] + 1}.conv',
         f'generator_AB.layers.{BLOCKS[size] + 5}.conv',
     ]
     head = (CONFIGS / 'cyclegan' / f'{name}.py').read_text()
-    assert 'Plain as there' in head
+    assert '# ../_base_/models/cyclegan_nc.py lists the convolutions that stay plain.' in head
+    listed = (CONFIGS / '_base_/models/cyclegan_nc.py').read_text()
+    assert 'These convolutions stay plain: the last one of each' in listed
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if parts(n) == ('resnet9', 'in')])
-def test_the_original_has_as_many_parameters(name, loaded_alone):
-    assert loaded_alone[name]['parameters'] == {
+def test_the_number_of_parameters_is_that_of_the_authors_release(name, reports):
+    assert reports[name]['parameters'] == {
         'generator_AB': 11_378_179,
         'generator_BA': 11_378_179,
         'discriminator_A': 2_764_737,
@@ -183,8 +191,17 @@ def test_the_original_has_as_many_parameters(name, loaded_alone):
 
 
 @pytest.mark.parametrize('name', FULL)
-def test_it_takes_a_training_step_and_evaluates_an_image(name, loaded_alone):
-    run = loaded_alone[name]['run']
+def test_it_takes_a_training_step_and_evaluates_an_image(name, reports):
+    check_run(reports[name]['run'])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FULL)
+def test_it_does_so_at_full_size(name, full_size_reports):
+    check_run(full_size_reports[name]['run'])
+
+
+def check_run(run):
     assert run['iterations'] == 1
     kinds = ('cycle', 'gan', 'identity', 'discriminator')
     assert set(run['losses']) == {'loss', *(f'loss_{kind}_{d}' for kind in kinds for d in 'AB')}

@@ -1,26 +1,23 @@
-"""The DeepLab configs: what twins share, what they are made of, and that they train and predict."""
+"""Each DeepLab config differs from its GN config only as its name says, and trains."""
 
 import math
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip('mmseg')
 pytest.importorskip('mmcv._ext', reason="mmseg needs mmcv's compiled operators")
-from alone import FULL_SIZE, ask, check_loads
-from mmengine.config import Config
+from fresh_process import CONFIGS, ask, check_registration
+from fresh_process import load as load_config
 
-FOLDER = Path(__file__).parents[2] / 'configs' / 'deeplab'
-
-# name -> (conv_cfg, norm_cfg, kind of convolution, kind of norm); None: as the GN file
+# name -> (conv_cfg, norm_cfg, kind of convolution, kind of norm); None: as in the GN config
 NC, NC_NORM = dict(type='NC'), dict(type='NC')
-TWINS = {
+VARIANTS = {
     'nc': (NC, NC_NORM, 'NC', 'NCAffine'),
     'nc-ws': (dict(type='NCWS'), NC_NORM, 'NCWS', 'NCAffine'),
     'bn': (None, dict(type='SyncBN'), 'conv', 'BN'),
 }
 VOC = '4xb4-120k_voc12aug-512x512'
-# family -> its twins, its convolutions that take conv_cfg, and the plain ones by name
+# family -> variants, number of convolutions that take conv_cfg, names of the plain convolutions
 PREDICTORS = ['decode_head.conv_seg', 'auxiliary_head.conv_seg']
 DEPTHWISE = [
     *(f'decode_head.aspp_modules.{n}.depthwise_conv.conv' for n in (1, 2, 3)),
@@ -28,58 +25,59 @@ DEPTHWISE = [
 ]
 FAMILIES = {
     # 55 of ResNetV1c-50, 6 of the pyramid, 1 of the auxiliary head
-    f'deeplabv3_r50-d8-scratch_{{}}_{VOC}': (list(TWINS), 62, PREDICTORS),
+    f'deeplabv3_r50-d8-scratch_{{}}_{VOC}': (list(VARIANTS), 62, PREDICTORS),
     # and 3 more of the decoder
-    f'deeplabv3plus_r50-d8-scratch_{{}}_{VOC}': (list(TWINS), 65, [*DEPTHWISE, *PREDICTORS]),
+    f'deeplabv3plus_r50-d8-scratch_{{}}_{VOC}': (list(VARIANTS), 65, [*DEPTHWISE, *PREDICTORS]),
     'deeplabv3plus_r18-d8_{}_1xb2_digits': (['nc'], 24, [*DEPTHWISE, PREDICTORS[0]]),
     'deeplabv3plus_r18-d8_{}_1xb2_camvid': (['nc'], 24, [*DEPTHWISE, PREDICTORS[0]]),
 }
 GN_FILES = [family.format('gn') for family in FAMILIES]
-PAIRS = [(family, twin) for family, (twins, *_) in FAMILIES.items() for twin in twins]
-ALL = sorted({*GN_FILES, *(family.format(twin) for family, twin in PAIRS)})
+PAIRS = [(family, variant) for family, (variants, *_) in FAMILIES.items() for variant in variants]
+ALL = sorted({*GN_FILES, *(family.format(variant) for family, variant in PAIRS)})
+FULL = [name for name in ALL if 'r50' in name]
 PARTS = ('backbone', 'decode_head', 'auxiliary_head')
 
 
 def load(name):
-    return Config.fromfile(FOLDER / f'{name}.py', import_custom_modules=False)
+    return load_config(f'deeplab/{name}')
 
 
 def without_slots(cfg):
-    rest = cfg.to_dict()
-    rest.pop('norm_cfg', None)  # names in the config files
-    rest.pop('slots', None)
+    others = cfg.to_dict()
+    others.pop('norm_cfg', None)  # variables of the config files
+    others.pop('slots', None)
     slots = {
-        part: {key: rest['model'][part].pop(f'{key}_cfg', None) for key in ('conv', 'norm')}
+        part: {key: others['model'][part].pop(f'{key}_cfg', None) for key in ('conv', 'norm')}
         for part in PARTS
-        if part in rest['model']
+        if part in others['model']
     }
-    return rest, slots
+    return others, slots
 
 
 def family_of(name):
-    return next(family for family in FAMILIES if family.format(twin_of(name)) == name)
+    return next(family for family in FAMILIES if family.format(variant_of(name)) == name)
 
 
-def twin_of(name):
+def variant_of(name):
     return name.split('_')[2]
 
 
 def test_the_lists_above_name_every_file_on_disk():
-    assert sorted(path.stem for path in FOLDER.rglob('*.py')) == ALL
+    assert sorted(path.stem for path in (CONFIGS / 'deeplab').rglob('*.py')) == ALL
 
 
-@pytest.mark.parametrize(('family', 'twin'), PAIRS)
-def test_a_twin_differs_from_its_gn_file_in_its_slots_alone(family, twin):
-    ours, slots = without_slots(load(family.format(twin)))
+@pytest.mark.parametrize(('family', 'variant'), PAIRS)
+def test_a_variant_differs_from_its_gn_config_only_in_its_slots(family, variant):
+    ours, slots = without_slots(load(family.format(variant)))
     theirs, gn_slots = without_slots(load(family.format('gn')))
     assert ours == theirs
-    conv, norm = TWINS[twin][:2]
+    conv, norm = VARIANTS[variant][:2]
     assert slots == {part: dict(conv=conv, norm=norm) for part in gn_slots}
     for part in gn_slots.values():
         assert part['conv'] is None and part['norm']['type'] == 'GN'
 
 
-def test_deeplabv3plus_is_deeplabv3_but_for_its_head():
+def test_deeplabv3plus_differs_from_deeplabv3_only_in_its_head():
     v3, plus = (load(name).to_dict() for name in GN_FILES[:2])
     head = plus['model']['decode_head']
     assert head.pop('type') == 'SepASPPHead'
@@ -93,7 +91,7 @@ def test_deeplabv3plus_is_deeplabv3_but_for_its_head():
 
 
 @pytest.mark.parametrize('name', GN_FILES)
-def test_no_checkpoint_favours_a_twin_and_labels_are_checked(name):
+def test_it_trains_from_scratch_and_checks_its_labels(name):
     cfg = load(name)
     model = cfg.model
     assert cfg.load_from is None
@@ -105,29 +103,33 @@ def test_no_checkpoint_favours_a_twin_and_labels_are_checked(name):
             assert {'LoadImage', 'LoadSegMap'} <= steps.keys()
             assert steps['LoadSegMap'].num_classes == model.decode_head.num_classes
             assert 'skip_unreadable' not in steps['LoadImage']
-    counted = [cfg.train_cfg.max_iters, cfg.param_scheduler[-1].end]
-    assert counted[0] == counted[1]
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end
     assert not any(step.by_epoch for step in cfg.param_scheduler)
     assert cfg.log_processor.by_epoch is cfg.default_hooks.checkpoint.by_epoch is False
 
 
 @pytest.fixture(scope='module')
-def loaded_alone():
+def reports():
     return ask('deeplab', ALL)
 
 
+@pytest.fixture(scope='module')
+def full_size_reports():
+    return ask('deeplab', FULL, full_size=True)
+
+
 @pytest.mark.parametrize('name', ALL)
-def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    report = loaded_alone[name]
-    check_loads(report)
+def test_it_loads_in_a_process_without_nc_plugins(name, reports):
+    report = reports[name]
+    check_registration(report)
     assert report['metric'] and report['unknown'] == []
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
-    report, twin = loaded_alone[name], twin_of(name)
+def test_the_model_has_the_layers_in_its_name(name, reports):
+    report, variant = reports[name], variant_of(name)
     _, layers, plain = FAMILIES[family_of(name)]
-    conv, norm = TWINS[twin][2:] if twin != 'gn' else ('conv', 'GN')
+    conv, norm = VARIANTS[variant][2:] if variant != 'gn' else ('conv', 'GN')
     depthwise = sum(place in DEPTHWISE for place in plain)
     census = {norm: layers + depthwise, 'conv': len(plain)}
     census[conv] = census.get(conv, 0) + layers
@@ -141,9 +143,18 @@ def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_it_trains_one_iteration_and_predicts_one_image(name, loaded_alone):
-    report = loaded_alone[name]
+def test_it_trains_one_iteration_and_predicts_one_image(name, reports):
+    check_step(reports[name], side=128)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FULL)
+def test_it_does_so_at_full_size(name, full_size_reports):
+    check_step(full_size_reports[name], side=512)
+
+
+def check_step(report, side):
     assert math.isfinite(report['loss'])
     assert report['untrained'] == []
-    assert report['side'] == (512 if FULL_SIZE and 'r50' in name else 128)
+    assert report['side'] == side
     assert report['predicted'] == [1, 100, 133]

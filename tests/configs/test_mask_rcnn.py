@@ -1,38 +1,36 @@
-"""Every Mask R-CNN config: it loads alone, is the twin that its name says, trains and evaluates.
-
-With NC_FULL_SIZE=1 in the environment the full-size models see 800x1333 images, some ten minutes.
-"""
+"""Each Mask R-CNN config differs from its GN config only as its name says, and trains."""
 
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmcv._ext')
-from alone import FULL_SIZE, ask, check_loads
+from fresh_process import CONFIGS, ask, check_registration
+from fresh_process import load as load_config
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-CONFIGS = Path(__file__).parents[2] / 'configs/mask_rcnn'
+FOLDER = CONFIGS / 'mask_rcnn'
 
 SIX, TWO = (f'mask-rcnn_r50-scratch_fpn_{{}}-all_{n}x_coco' for n in (6, 2))
 DIGITS, TEN = (f'mask-rcnn_r18_fpn_{{}}-all_1xb2_{data}' for data in ('digits', 'coco-ten'))
 RPN = 'mask-rcnn_r50-scratch_fpn_nc-all-rpn_6x_coco'
-# twin -> (conv_cfg, norm_cfg, kind of convolution, kind of norm)
-TWINS = {
+# variant -> (conv_cfg, norm_cfg, kind of convolution, kind of norm)
+VARIANTS = {
     'nc': (dict(type='NC'), dict(type='NC'), 'NC', 'NCAffine'),
     'nc-ws': (dict(type='NCWS'), dict(type='NC'), 'NCWS', 'NCAffine'),
     'bn': (None, dict(type='BN'), 'conv', 'BN'),
 }
-FAMILIES = {SIX: list(TWINS), TWO: list(TWINS), DIGITS: list(TWINS), TEN: ['nc']}
-PAIRS = [(family, twin) for family, twins in FAMILIES.items() for twin in twins]
+FAMILIES = {SIX: list(VARIANTS), TWO: list(VARIANTS), DIGITS: list(VARIANTS), TEN: ['nc']}
+PAIRS = [(family, variant) for family, variants in FAMILIES.items() for variant in variants]
 ALL = sorted({*(f.format('gn') for f in FAMILIES), *(f.format(t) for f, t in PAIRS), RPN})
-# The 2x files build the models of the 6x files.
-STEP = [name for name in ALL if '_2x_' not in name]
+# The 2x configs have the models of the 6x configs.
+STEPS = [name for name in ALL if '_2x_' not in name]
+FULL = [name for name in STEPS if 'r50' in name]
 # What has no norm slot upstream, in every model.
 PLAIN = ['rpn_head.rpn_conv', 'rpn_head.rpn_cls', 'rpn_head.rpn_reg']
 PLAIN += ['roi_head.mask_head.upsample', 'roi_head.mask_head.conv_logits']
@@ -40,34 +38,34 @@ LOSSES = {'loss', 'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'los
 
 
 def load(name):
-    return Config.fromfile(CONFIGS / f'{name}.py', import_custom_modules=False)
+    return load_config(f'mask_rcnn/{name}')
 
 
 def without_slots(cfg):
-    rest = cfg.to_dict()
-    rest.pop('slots', None)  # a variable of the twins
-    model = rest['model']
+    others = cfg.to_dict()
+    others.pop('slots', None)  # a variable of the config files
+    model = others['model']
     roi = model['roi_head']
     parts = (model['backbone'], model['neck'], roi['bbox_head'], roi['mask_head'])
-    return rest, [(part.pop('conv_cfg', None), part.pop('norm_cfg', None)) for part in parts]
+    return others, [(part.pop('conv_cfg', None), part.pop('norm_cfg', None)) for part in parts]
 
 
 def test_the_lists_above_name_every_file_on_disk():
-    assert sorted(path.stem for path in CONFIGS.iterdir() if path.suffix == '.py') == ALL
+    assert sorted(path.stem for path in FOLDER.iterdir() if path.suffix == '.py') == ALL
     assert len(ALL) == 3 * 4 + 2 + 1
 
 
-@pytest.mark.parametrize(('family', 'twin'), PAIRS)
-def test_a_twin_differs_from_its_gn_file_in_its_slots_alone(family, twin):
-    ours, slots = without_slots(load(family.format(twin)))
+@pytest.mark.parametrize(('family', 'variant'), PAIRS)
+def test_a_variant_differs_from_its_gn_config_only_in_its_slots(family, variant):
+    ours, slots = without_slots(load(family.format(variant)))
     theirs, gn_slots = without_slots(load(family.format('gn')))
     assert ours == theirs
-    assert slots == [TWINS[twin][:2]] * 4
+    assert slots == [VARIANTS[variant][:2]] * 4
     assert [(conv, norm['type']) for conv, norm in gn_slots] == [(None, 'GN')] * 4
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-def test_the_gn_file_trains_from_scratch_and_is_fair_to_batchnorm(family):
+def test_the_gn_config_trains_from_scratch_and_trains_batchnorm_statistics(family):
     cfg = load(family.format('gn'))
     backbone = cfg.model.backbone
     assert (backbone.frozen_stages, backbone.init_cfg) == (-1, None)
@@ -78,13 +76,13 @@ def test_the_gn_file_trains_from_scratch_and_is_fair_to_batchnorm(family):
 
 
 def without_scope(value):
-    """``value`` without the ``_scope_`` that mmengine puts into a base of another package."""
+    """Remove the key ``_scope_`` that mmengine adds to the bases of other packages."""
     if isinstance(value, dict):
         return {key: without_scope(v) for key, v in value.items() if key != '_scope_'}
     return [without_scope(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def test_the_six_x_file_is_mmdets_recipe():
+def test_the_6x_config_is_mmdets_recipe():
     ours = without_scope(load(SIX.format('gn')).to_dict())
     theirs = get_config('mmdet::scratch/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py')
     theirs = without_scope(theirs.to_dict())
@@ -101,7 +99,7 @@ def test_the_six_x_file_is_mmdets_recipe():
         assert ours[key] == theirs[key], key
 
 
-def test_the_two_x_file_differs_in_its_schedule_alone():
+def test_the_2x_config_differs_only_in_its_schedule():
     two, six = load(TWO.format('gn')).to_dict(), load(SIX.format('gn')).to_dict()
     changed = {key for key in {*two, *six} if two.get(key) != six.get(key)}
     assert changed == {'max_epochs', 'train_cfg', 'param_scheduler'}
@@ -110,7 +108,7 @@ def test_the_two_x_file_differs_in_its_schedule_alone():
     assert steps['milestones'] == [16, 22]
 
 
-def test_the_rpn_file_differs_in_the_rpn_alone():
+def test_the_rpn_config_differs_only_in_the_rpn():
     ours, theirs = load(RPN).to_dict(), load(SIX.format('nc')).to_dict()
     head = ours['model']['rpn_head']
     assert (head['type'], head.pop('conv_cfg')) == ('RPNHeadWithSlots', dict(type='NC'))
@@ -120,56 +118,68 @@ def test_the_rpn_file_differs_in_the_rpn_alone():
 
 
 @pytest.mark.parametrize('family', FAMILIES)
-def test_the_header_of_the_gn_file_lists_what_stays_plain(family):
+def test_the_header_of_the_gn_config_lists_the_plain_convolutions(family):
     if family in (TWO, TEN):
-        family = SIX  # their headers name it
-    head = re.match(r'(#.*\n)+', (CONFIGS / f'{family.format("gn")}.py').read_text()).group()
+        family = SIX  # their headers refer to it
+    head = re.match(r'(#.*\n)+', (FOLDER / f'{family.format("gn")}.py').read_text()).group()
     for name in PLAIN:
         assert name.rpartition('.')[2] in head
 
 
 @pytest.fixture(scope='module')
-def loaded_alone():
-    return ask('mask_rcnn', ALL, STEP=','.join(STEP))
+def reports():
+    return ask('mask_rcnn', ALL, steps=STEPS)
+
+
+@pytest.fixture(scope='module')
+def full_size_reports():
+    return ask('mask_rcnn', FULL, steps=FULL, full_size=True)
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_it_loads_where_nc_plugins_was_not_imported(name, loaded_alone):
-    check_loads(loaded_alone[name])
-    assert loaded_alone[name]['unknown'] == []
+def test_it_loads_in_a_process_without_nc_plugins(name, reports):
+    check_registration(reports[name])
+    assert reports[name]['unknown'] == []
 
 
 @pytest.mark.parametrize('name', ALL)
-def test_the_model_is_made_of_what_the_name_says(name, loaded_alone):
-    twin = re.search(r'_fpn_(.+)-all', name).group(1)
-    _, _, conv, norm = TWINS.get(twin, (None, None, 'conv', 'GN'))
-    # backbone, two a level of the FPN, four in each head
-    slots = {'r50': 53 + 8 + 8, 'ten': 20 + 8 + 8, 'digits': 15 + 6 + 8}
-    count = slots['r50' if 'r50' in name else name.rpartition('-' if 'ten' in name else '_')[2]]
+def test_the_model_has_the_layers_in_its_name(name, reports):
+    variant = re.search(r'_fpn_(.+)-all', name).group(1)
+    _, _, conv, norm = VARIANTS.get(variant, (None, None, 'conv', 'GN'))
+    # the backbone, two for each output of the FPN, four in each head
+    layers = {'r50': 53 + 8 + 8, 'ten': 20 + 8 + 8, 'digits': 15 + 6 + 8}
+    count = layers['r50' if 'r50' in name else name.rpartition('-' if 'ten' in name else '_')[2]]
     plain = PLAIN[1:] if name == RPN else PLAIN
     wanted = {norm: count, 'conv': len(plain)}
     wanted[conv] = wanted.get(conv, 0) + count + (name == RPN)
-    report = loaded_alone[name]
+    report = reports[name]
     assert report['census'] == wanted
     assert report['plain'] == plain
 
 
-@pytest.mark.parametrize('name', STEP)
-def test_it_takes_a_training_iteration_and_evaluates_an_image(name, loaded_alone):
-    report = loaded_alone[name]
+@pytest.mark.parametrize('name', STEPS)
+def test_it_takes_a_training_iteration_and_evaluates_an_image(name, reports):
+    size = [128, 213] if 'r50' in name else [128, 128] if 'digits' in name else [320, 320]
+    max_per_img = 20 if 'digits' in name else 10 if 'r50' in name else 100
+    check_step(reports[name], size, max_per_img)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', FULL)
+def test_it_does_so_at_full_size(name, full_size_reports):
+    check_step(full_size_reports[name], [800, 1333], 100)
+
+
+def check_step(report, size, max_per_img):
     assert report['losses'].keys() == LOSSES
     assert all(math.isfinite(loss) and loss > 0 for loss in report['losses'].values())
-    assert report['still'] == []  # every parameter has moved
+    assert report['unchanged'] == []
     assert report['finite']
-    size = [800, 1333] if FULL_SIZE else [128, 213]
-    size = size if 'r50' in name else [128, 128] if 'digits' in name else [320, 320]
     assert report['size'] == size
-    # max_per_img
-    found = 20 if 'digits' in name else 10 if 'r50' in name and not FULL_SIZE else 100
-    assert report['masks'] == [found, *size]
+    assert report['masks'] == [max_per_img, *size]
 
 
-def test_the_ten_images_are_trained_and_evaluated_on_alone(tmp_path):
+def test_training_and_evaluation_use_the_same_ten_images(tmp_path):
     import mmdet.datasets
     import mmdet.evaluation  # noqa: F401
     from mmdet.registry import DATASETS, METRICS
@@ -197,7 +207,7 @@ def test_the_ten_images_are_trained_and_evaluated_on_alone(tmp_path):
     for i in range(12):
         Image.fromarray(np.full((48, 64, 3), i, np.uint8)).save(tmp_path / f'train2017/{i}.png')
 
-    cfg = Config.fromfile(CONFIGS / f'{TEN.format("nc")}.py')
+    cfg = Config.fromfile(FOLDER / f'{TEN.format("nc")}.py')
     options = dict(data_root=str(tmp_path), metainfo=dict(classes=names))
     with DefaultScope.overwrite_default_scope('mmdet'):
         train, val = (
@@ -210,7 +220,7 @@ def test_the_ten_images_are_trained_and_evaluated_on_alone(tmp_path):
     samples = [val[i]['data_samples'] for i in range(len(val))]
     assert [sample.img_id for sample in samples] == ids
 
-    # The ground truth as prediction scores 1 only if no other image is counted.
+    # The ground truth as prediction scores 1 only if the evaluation counts no other image.
     metric.dataset_meta = val.metainfo
     for sample in samples:
         objects = sample.to_dict()

@@ -1,4 +1,4 @@
-"""CIFAR10Folders: class folders and pickles give the same items; mistakes are one sentence."""
+"""CIFAR10Folders: class folders and pickle files give the same items; error messages."""
 
 import importlib
 import pickle
@@ -20,7 +20,7 @@ PER_CLASS = 3
 
 @pytest.fixture(scope='module')
 def images():
-    """uint8 [10, 3, 32, 32, 3], RGB with a red, a green and a blue that cannot be mistaken."""
+    """uint8 [10, 3, 32, 32, 3], RGB with different ranges of red, green and blue."""
     rng = np.random.default_rng(0)
     low = np.array([200, 100, 0])
     return (rng.integers(0, 50, (10, PER_CLASS, 32, 32, 3)) + low).astype(np.uint8)
@@ -33,7 +33,7 @@ def folders(tmp_path, images):
             folder = tmp_path / 'folders' / split / name
             folder.mkdir(parents=True)
             for i, image in enumerate(some):
-                # OpenCV writes BGR; png and upper case to see that both are read.
+                # OpenCV writes BGR. The suffix may be in upper or lower case.
                 assert cv2.imwrite(str(folder / f'{i}.{"PNG" if i else "png"}'), image[..., ::-1])
             (folder / 'notes.txt').write_text('not an image')
     return tmp_path / 'folders'
@@ -41,7 +41,7 @@ def folders(tmp_path, images):
 
 @pytest.fixture
 def pickles(tmp_path, images, monkeypatch):
-    """The official layout, one batch a split, classes mixed as in the original."""
+    """The official layout with one file per split, and the classes mixed as in the original."""
     monkeypatch.setattr(CIFAR10Folders, 'train_list', [['data_batch_1', None]])
     monkeypatch.setattr(CIFAR10Folders, 'test_list', [['test_batch', None]])
     folder = tmp_path / 'pickles' / CIFAR10Folders.base_folder
@@ -76,7 +76,7 @@ def test_per_class_keeps_the_first_of_each_class(folders, pickles, images):
             np.testing.assert_array_equal(got, wanted[:2])
 
 
-def test_it_takes_upstreams_pipeline(folders):
+def test_it_takes_a_pipeline_of_mmpretrain(folders):
     crop = dict(type='RandomCrop', crop_size=32, padding=3)
     dataset = CIFAR10Folders(str(folders), pipeline=[crop, dict(type='PackInputs')])
     item = dataset[0]
@@ -84,14 +84,18 @@ def test_it_takes_upstreams_pipeline(folders):
     assert item['data_samples'].gt_label.item() == 0
 
 
-def test_a_second_import_is_no_error():
+def test_a_second_import_is_not_an_error(monkeypatch):
+    # Restores the first class at the end of the test.
+    monkeypatch.setitem(DATASETS.module_dict, 'CIFAR10Folders', CIFAR10Folders)
+    monkeypatch.setattr(cifar10, 'CIFAR10Folders', CIFAR10Folders)
     importlib.reload(cifar10)
+    assert cifar10.CIFAR10Folders is not CIFAR10Folders
     assert DATASETS.get('CIFAR10Folders') is cifar10.CIFAR10Folders
 
 
 def test_missing_data_without_download(tmp_path):
-    wanted = f'{tmp_path}/none holds neither train/<class>/ folders nor cifar-10-batches-py'
-    with pytest.raises(FileNotFoundError, match=wanted):
+    message = f'{tmp_path}/none contains neither train/<class>/ folders nor cifar-10-batches-py'
+    with pytest.raises(FileNotFoundError, match=message):
         CIFAR10Folders(str(tmp_path / 'none'), download=False)
 
 
@@ -101,16 +105,15 @@ def test_a_failed_download_leaves_no_folder(tmp_path, monkeypatch):
         raise URLError('no network')
 
     monkeypatch.setattr('mmpretrain.datasets.cifar.download_and_extract_archive', fail)
-    with pytest.raises(FileNotFoundError, match=r'did not answer \(no network\)'):
+    with pytest.raises(FileNotFoundError, match=r'download of .* failed \(no network\)'):
         CIFAR10Folders(str(tmp_path / 'none'))
     assert not (tmp_path / 'none').exists()
 
 
 def test_folders_must_be_the_ten_classes(folders):
     (folders / 'train' / 'cat').rename(folders / 'train' / 'cats')
-    with pytest.raises(
-        ValueError, match='must hold the ten class folders of CIFAR-10; check: cat, cats'
-    ):
+    message = 'must contain the ten class folders of CIFAR-10; missing or unknown: cat, cats'
+    with pytest.raises(ValueError, match=message):
         CIFAR10Folders(str(folders))
 
 

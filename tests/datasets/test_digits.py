@@ -1,4 +1,4 @@
-"""The embedded digits: what each layout holds, and that nothing leaks."""
+"""The embedded digits: the content of each layout, and the separation of the splits."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def pixels(path, mode='RGB'):
 
 
 def decode_rle(rle):
-    """Straight from COCO's definition, one run at a time."""
+    """Decode run lengths by COCO's definition."""
     height, width = rle['size']
     flat, value = [], 0
     for count in rle['counts']:
@@ -59,24 +59,24 @@ def decode_rle(rle):
 
 
 def nearest_labels(train, train_labels, queries):
-    """1-nearest-neighbour on flattened images."""
+    """Labels of the nearest training images."""
     train, queries = (np.reshape(x, (len(x), -1)).astype(np.float64) for x in (train, queries))
-    distance = (train**2).sum(1) - 2 * queries @ train.T
-    return np.asarray(train_labels)[distance.argmin(1)]
+    squares = (train**2).sum(1) - 2 * queries @ train.T
+    return np.asarray(train_labels)[squares.argmin(1)]
 
 
-def test_two_writes_are_equal_byte_for_byte(root, tmp_path):
+def test_two_sets_are_equal_byte_for_byte(root, tmp_path):
     write_digits(tmp_path / 'again', **SCENES)
     assert hashes(tmp_path / 'again') == hashes(root)
 
 
-def test_fewer_scenes_are_the_first_of_more_and_the_rest_is_equal(root, tmp_path):
-    write_digits(tmp_path / 'less', scenes_train=3, scenes_val=2)
-    less, more = hashes(tmp_path / 'less'), hashes(root)
+def test_the_number_of_scenes_does_not_change_the_first_scenes(root, tmp_path):
+    write_digits(tmp_path / 'small', scenes_train=3, scenes_val=2)
+    small, large = hashes(tmp_path / 'small'), hashes(root)
     listings = ('manifest.json', '.txt', 'instances_train.json', 'instances_val.json')
-    images = {name: digest for name, digest in less.items() if not name.endswith(listings)}
+    images = {name: digest for name, digest in small.items() if not name.endswith(listings)}
     assert len(images) == 1797 * 2 + 5 * 3
-    assert images.items() <= more.items()
+    assert images.items() <= large.items()
 
 
 def test_the_seed_changes_split_and_scenes(root, tmp_path, source):
@@ -86,25 +86,25 @@ def test_the_seed_changes_split_and_scenes(root, tmp_path, source):
     assert not [n for n in ours if n.startswith('coco/') and ours[n] == other.get(n)]
 
 
-@pytest.mark.parametrize('spoilt, clean', [('val', 'train'), ('train', 'val')])
-def test_no_digit_image_of_one_split_reaches_the_other(
-    root, tmp_path, monkeypatch, source, spoilt, clean
+@pytest.mark.parametrize('changed, unchanged', [('val', 'train'), ('train', 'val')])
+def test_no_split_contains_digit_images_of_the_other(
+    root, tmp_path, monkeypatch, source, changed, unchanged
 ):
-    # Not by names or metadata: the pixels of one split's digit images are replaced by noise, and
-    # every file of the other split must come out the same to the last byte.
+    # The digit images of one split are replaced by noise. Every file of the other split must stay
+    # the same, byte for byte.
     images = source.images.copy()
-    indices = split_digits(source.target, 0)[spoilt]
+    indices = split_digits(source.target, 0)[changed]
     images[indices] = np.random.default_rng(0).integers(0, 17, (len(indices), 8, 8))
     monkeypatch.setattr(module, '_load', lambda: (images, source.target))
-    write_digits(tmp_path / 'spoilt', **SCENES)
-    ours, other = hashes(root), hashes(tmp_path / 'spoilt')
+    write_digits(tmp_path / 'noise', **SCENES)
+    ours, other = hashes(root), hashes(tmp_path / 'noise')
 
     images = {n for n in ours if n.endswith(('.png', '.jpg'))}
     train = {n for n in images if 'train' in n}
     of = {'train': train, 'val': images - train}
     assert len(train) == 1500 + 1500 + 3 * 14
-    assert [n for n in of[clean] if ours[n] != other.get(n)] == []
-    assert [n for n in of[spoilt] if ours[n] == other.get(n)] == []
+    assert [n for n in of[unchanged] if ours[n] != other.get(n)] == []
+    assert [n for n in of[changed] if ours[n] == other.get(n)] == []
 
 
 def test_the_split_is_stratified_and_complete(source):
@@ -126,7 +126,7 @@ def read_folder(root, split, source):
     return np.stack(images), np.array(labels)
 
 
-def test_class_folders_hold_what_they_say(root, source):
+def test_class_folders_contain_their_digits(root, source):
     train, train_labels = read_folder(root, 'train', source)
     val, val_labels = read_folder(root, 'val', source)
     assert (len(train), len(val)) == (1500, 297)
@@ -187,7 +187,7 @@ def test_voc_label_maps_are_the_coco_masks(root, coco):
                 expected[decode_rle(a['segmentation'])] = a['category_id']
         label_map = pixels(voc / 'SegmentationClass' / f'{name}.png', 'P').astype(int)
         np.testing.assert_array_equal(np.where(label_map == 255, 0, label_map), expected)
-        # 255 lies on exactly the background pixels that have a digit among their neighbours.
+        # 255 marks exactly the background pixels with a neighbour inside a digit.
         near = np.zeros((130, 130), bool)
         for dy in range(3):
             for dx in range(3):
@@ -195,7 +195,7 @@ def test_voc_label_maps_are_the_coco_masks(root, coco):
         np.testing.assert_array_equal(label_map == 255, near[1:-1, 1:-1] & (expected == 0))
         png = pixels(root / 'coco' / split / f'{name}.png').astype(float)
         jpg = pixels(voc / 'JPEGImages' / f'{name}.jpg').astype(float)
-        assert np.abs(png - jpg).mean() < 4  # two different scenes: above 20
+        assert np.abs(png - jpg).mean() < 4  # it is above 20 for two different scenes
 
 
 def test_voc_tree_is_complete_and_has_the_palette_of_voc(root):
@@ -210,14 +210,14 @@ def test_voc_tree_is_complete_and_has_the_palette_of_voc(root):
     with Image.open(voc / 'SegmentationClass' / f'{listed[0]}.png') as label_map:
         stored = np.array(label_map.getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(stored, voc_palette()[: len(stored)])
-    # Written out in mmseg's PascalVOCDataset.
+    # The values in mmseg's PascalVOCDataset.
     known = {1: (128, 0, 0), 4: (0, 0, 128), 9: (192, 0, 0), 10: (64, 128, 0), 20: (0, 64, 128)}
     for index, colour in known.items():
         assert tuple(voc_palette()[index]) == colour
     assert tuple(voc_palette()[255]) == (224, 224, 192)
 
 
-def test_digits_in_scenes_can_be_read_from_their_masks(root, coco, source):
+def test_the_masks_show_the_digits_of_their_labels(root, coco, source):
     _, listing = coco
     queries, labels, tiles = [], [], []
 
@@ -235,7 +235,7 @@ def test_digits_in_scenes_can_be_read_from_their_masks(root, coco, source):
     assert (nearest_labels(tiles, source.target, queries) == labels).mean() > 0.8
 
 
-def test_digits_are_darker_but_no_threshold_finds_them(root):
+def test_digits_are_darker_but_no_threshold_separates_them(root):
     overlap = {t: [] for t in range(40, 200, 5)}
     for path in sorted((root / 'coco').glob('*/*.png')):
         grey = pixels(path).mean(2)

@@ -1,4 +1,4 @@
-"""Loading transforms: upstream's pixels and labels, and errors that name the file."""
+"""Loading transforms: the pixels and labels of OpenMMLab's, and errors that name the file."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ EXIF_ORIENTATION = 0x112
 
 
 def picture(mode='RGB', size=(WIDTH, HEIGHT)):
-    """Blocks of random colours, so that most of a JPEG's bytes are picture and not header."""
+    """Blocks of random colours. Most bytes of the JPEG file encode pixels, few are its header."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), dtype=np.uint8)
     return Image.fromarray(np.kron(blocks, np.ones((4, 4, 1), np.uint8))).convert(mode)
@@ -72,7 +72,7 @@ def written(folder, content, name='street 17.png'):
 
 
 @pytest.mark.parametrize('kind', GOOD)
-def test_pixels_shapes_and_keys_are_upstreams(tmp_path, kind):
+def test_pixels_shapes_and_keys_equal_those_of_mmcv(tmp_path, kind):
     path = written(tmp_path, GOOD[kind])
     ours = LoadImage().transform(dict(img_path=path))
     theirs = LoadImageFromFile().transform(dict(img_path=path))
@@ -88,7 +88,7 @@ def test_colours_come_in_the_order_blue_green_red(tmp_path):
 
 
 @pytest.mark.parametrize('kind', BAD)
-def test_an_unusable_image_is_named_in_one_sentence(tmp_path, kind):
+def test_the_error_names_the_image_in_one_sentence(tmp_path, kind):
     path = written(tmp_path, BAD[kind])
     with pytest.raises(DataError, match=r'image .*street 17\.png cannot be read') as caught:
         LoadImage().transform(dict(img_path=path))
@@ -96,7 +96,7 @@ def test_an_unusable_image_is_named_in_one_sentence(tmp_path, kind):
     assert caught.value.sentence == str(caught.value)
 
 
-def test_the_reason_is_said(tmp_path):
+def test_the_error_contains_the_reason(tmp_path):
     with pytest.raises(DataError, match='there is no such file'):
         LoadImage().transform(dict(img_path=str(tmp_path / 'a.jpg')))
     with pytest.raises(DataError, match='truncated'):
@@ -104,7 +104,7 @@ def test_the_reason_is_said(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['missing', 'empty', 'corrupt'])
-def test_opencv_can_be_asked_for(tmp_path, kind):
+def test_opencv_can_decode_instead(tmp_path, kind):
     load = LoadImage(imdecode_backend='cv2')
     assert load(dict(img_path=written(tmp_path, GOOD['png'])))['img'].shape == (HEIGHT, WIDTH, 3)
     path = written(tmp_path, BAD[kind], 'bad.png')
@@ -113,7 +113,7 @@ def test_opencv_can_be_asked_for(tmp_path, kind):
 
 
 @pytest.mark.parametrize('kind', BAD)
-def test_skipping_warns_once_a_file_and_returns_none(tmp_path, kind, caplog, monkeypatch):
+def test_skipping_warns_once_per_file_and_returns_none(tmp_path, kind, caplog, monkeypatch):
     monkeypatch.setattr(MMLogger.get_current_instance(), 'handlers', [caplog.handler])
     paths = [written(tmp_path, BAD[kind], f'{n}.jpg') for n in (1, 2)]
     load = LoadImage(skip_unreadable=True)
@@ -122,7 +122,7 @@ def test_skipping_warns_once_a_file_and_returns_none(tmp_path, kind, caplog, mon
     assert [p in w for p, w in zip(paths, warnings, strict=True)] == [True, True]
 
 
-def test_it_prints_itself():
+def test_repr():
     assert 'skip_unreadable=True' in repr(LoadImage(skip_unreadable=True))
 
 
@@ -141,13 +141,13 @@ def pictures(folder, **load):
     return Files([bad, *good], pipeline=[dict(type='LoadImage', **load)])
 
 
-def test_a_training_set_takes_another_sample_only_if_asked(tmp_path):
+def test_a_training_set_loads_another_sample_only_with_skip_unreadable(tmp_path):
     with pytest.raises(DataError, match=r'broken\.jpg'):
         pictures(tmp_path)[0]
     assert pictures(tmp_path, skip_unreadable=True)[0]['img_path'] != str(tmp_path / 'broken.jpg')
 
 
-def test_the_sentence_survives_a_worker_and_pickling(tmp_path):
+def test_the_message_survives_a_worker_and_pickling(tmp_path):
     loader = DataLoader(pictures(tmp_path), batch_size=1, num_workers=1, collate_fn=list)
     with pytest.raises(DataError) as caught:
         list(loader)
@@ -168,7 +168,7 @@ def seg_results(folder, content):
     return dict(
         img_path=written(folder, encoded(picture(size=(8, 12)), 'JPEG'), 'a.jpg'),
         seg_map_path=written(folder, content, 'a.png'),
-        img=np.zeros((24, 16, 3), np.uint8),  # resized since
+        img=np.zeros((24, 16, 3), np.uint8),  # after a resize
         ori_shape=(12, 8),
         reduce_zero_label=False,
         label_map=None,
@@ -182,9 +182,15 @@ BAD_MAPS = {
     'missing': (None, 'cannot be read .there is no such file'),
     'empty': (b'', 'cannot be read .empty, or not an image'),
     'half': (label_map(LABELS)[:-60], 'cannot be read'),
-    'turned': (label_map(LABELS.T), r'is 12x8 and its image .*a\.jpg is 8x12'),
-    'coloured': (label_map(LABELS, 'RGB'), 'has 3 channels, one channel of class indices'),
-    'too many': (label_map(LABELS + (LABELS == 3) * 1), 'holds the labels 4, only 0 to 3 and 255'),
+    'transposed': (label_map(LABELS.T), r'has 12x8 pixels, but its image .*a\.jpg has 8x12'),
+    'coloured': (
+        label_map(LABELS, 'RGB'),
+        'has 3 channels instead of one channel of class indices',
+    ),
+    'out of range': (
+        label_map(LABELS + (LABELS == 3) * 1),
+        'contains the labels 4, but only 0 to 3 and 255',
+    ),
 }
 
 
@@ -205,14 +211,14 @@ def test_a_good_label_map_is_loaded_as_mmseg_does(tmp_path, mmseg, mode):
 
 
 @pytest.mark.parametrize('kind', BAD_MAPS)
-def test_a_bad_label_map_is_named_in_one_sentence(tmp_path, mmseg, kind):
+def test_the_error_names_the_label_map_in_one_sentence(tmp_path, mmseg, kind):
     content, words = BAD_MAPS[kind]
     with pytest.raises(DataError, match=r'label map .*a\.png ' + words) as caught:
         LoadSegMap(num_classes=4)(seg_results(tmp_path, content))
     assert '\n' not in str(caught.value)
 
 
-def test_labels_are_counted_after_mmseg_has_mapped_them(tmp_path, mmseg):
+def test_labels_are_checked_after_mmseg_has_mapped_them(tmp_path, mmseg):
     results = seg_results(tmp_path, label_map(LABELS))
     results['label_map'] = {3: 0}
     assert LoadSegMap(num_classes=3)(results)['gt_seg_map'].max() == 255
@@ -221,12 +227,12 @@ def test_labels_are_counted_after_mmseg_has_mapped_them(tmp_path, mmseg):
     assert set(np.unique(LoadSegMap(num_classes=3)(results)['gt_seg_map'])) == {0, 1, 2, 255}
 
 
-def test_the_ignored_label_can_be_another(tmp_path, mmseg):
-    with pytest.raises(DataError, match='holds the labels 255, only 0 to 3 and 9 '):
+def test_another_ignored_label(tmp_path, mmseg):
+    with pytest.raises(DataError, match='contains the labels 255, but only 0 to 3 and 9 '):
         LoadSegMap(num_classes=4, ignore_index=9)(seg_results(tmp_path, label_map(LABELS)))
 
 
-def test_the_whole_pipeline_of_mmseg_skips_or_stops(tmp_path, mmseg):
+def test_a_pipeline_of_mmseg_skips_or_raises(tmp_path, mmseg):
     from mmseg.registry import DATASETS
 
     for name, image in (('a', encoded(picture(size=(8, 12)), 'JPEG')), ('b', b'')):
@@ -252,6 +258,6 @@ def test_the_whole_pipeline_of_mmseg_skips_or_stops(tmp_path, mmseg):
             dataset()[1]
 
 
-def test_mmcv_reads_what_the_tests_call_good():
+def test_mmcv_reads_the_good_files():
     for kind, content in GOOD.items():
         assert mmcv.imfrombytes(content) is not None, kind

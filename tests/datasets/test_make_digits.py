@@ -1,4 +1,4 @@
-"""tools/make_digits.py: exit codes, messages, and nothing left behind."""
+"""tools/make_digits.py: exit codes, messages, and no remains after an error."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def run(*args, env=None):
     )
 
 
-def test_tool_writes_once_then_skips_then_refuses(tmp_path):
+def test_it_writes_once_then_skips_then_rejects_other_parameters(tmp_path):
     dest = tmp_path / 'digits'
     scenes = ['--scenes-train', '3', '--scenes-val', '2']
     first = run(dest, *scenes)
@@ -42,11 +42,11 @@ def test_tool_writes_once_then_skips_then_refuses(tmp_path):
     third = run(dest, *scenes, '--seed', '7')
     assert third.returncode == 1
     assert third.stderr.startswith('error: ') and third.stderr.count('\n') == 1
-    assert 'seed=0, now asked for seed=7' in third.stderr
+    assert 'seed=0, but now requested with seed=7' in third.stderr
     assert {p: p.stat().st_mtime_ns for p in dest.rglob('*')} == times
 
 
-def test_tool_without_scikit_learn(tmp_path):
+def test_it_without_scikit_learn(tmp_path):
     fake = tmp_path / 'fake' / 'sklearn'
     fake.mkdir(parents=True)
     (fake / '__init__.py').write_text("raise ImportError('not here')")
@@ -57,14 +57,14 @@ def test_tool_without_scikit_learn(tmp_path):
 
 
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_tool_leaves_nothing(tmp_path, number, code):
+def test_it_leaves_nothing_when_interrupted(tmp_path, number, code):
     process = subprocess.Popen(
         command(tmp_path / 'data' / 'digits', '--scenes-train', '100000'),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a script has SIGINT ignored, and its children inherit that.
+        # Background jobs of a shell script ignore SIGINT, and their children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:

@@ -38,7 +38,7 @@ def test_writes_the_manifest_and_creates_parents(tmp_path):
     assert [p.name for p in dest.parent.iterdir()] == ['letters']
 
 
-def test_a_complete_set_is_left_alone(tmp_path):
+def test_a_complete_set_is_not_written_again(tmp_path):
     dest = tmp_path / 'letters'
     write_once(dest, PARAMETERS, fill)
     assert write_once(dest, PARAMETERS, fail(AssertionError)) is False
@@ -54,13 +54,13 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(tmp_path):
 
 
 @pytest.mark.parametrize('kind', [OSError, KeyboardInterrupt, SystemExit])
-def test_nothing_is_left_of_a_failure(tmp_path, kind):
+def test_a_failure_leaves_nothing(tmp_path, kind):
     with pytest.raises(kind, match='midway'):
         write_once(tmp_path / 'new' / 'letters', PARAMETERS, fail(kind))
     assert files(tmp_path) == []
 
 
-def test_a_failure_under_force_keeps_the_old_set(tmp_path):
+def test_a_failure_with_force_keeps_the_old_set(tmp_path):
     dest = tmp_path / 'letters'
     write_once(dest, PARAMETERS, fill)
     before = files(tmp_path)
@@ -70,7 +70,7 @@ def test_a_failure_under_force_keeps_the_old_set(tmp_path):
     assert write_once(dest, PARAMETERS, fill) is False
 
 
-def test_a_failing_last_rename_puts_the_old_set_back(tmp_path, monkeypatch):
+def test_a_failure_of_the_last_rename_restores_the_old_set(tmp_path, monkeypatch):
     dest = tmp_path / 'letters'
     write_once(dest, PARAMETERS, fill)
     before, rename = files(tmp_path), Path.rename
@@ -100,39 +100,39 @@ def test_force_replaces_the_whole_set(tmp_path):
     ]
 
 
-def test_a_faster_twin_wins(tmp_path):
+def test_a_set_that_another_process_wrote_meanwhile_stays(tmp_path):
     dest = tmp_path / 'letters'
 
-    def overtaken(root):
+    def fill_late(root):
         write_once(dest, PARAMETERS, fill)
         (dest / 'b.txt').write_text('the other one')
         return fill(root)
 
-    assert write_once(dest, PARAMETERS, overtaken) is False
+    assert write_once(dest, PARAMETERS, fill_late) is False
     assert (dest / 'b.txt').read_text() == 'the other one'
     assert [p.name for p in tmp_path.iterdir()] == ['letters']
 
 
-def test_other_parameters_are_refused(tmp_path):
+def test_other_parameters_are_an_error(tmp_path):
     dest = tmp_path / 'letters'
     write_once(dest, PARAMETERS, fill)
     with pytest.raises(
-        FileExistsError, match=r'written with size=2, now asked for size=3; .*force'
+        FileExistsError, match=r'written with size=2, but now requested with size=3; .*force'
     ):
         write_once(dest, {**PARAMETERS, 'size': 3}, fill)
 
 
-def test_a_set_with_a_file_missing_is_refused(tmp_path):
+def test_a_set_with_a_missing_file_is_an_error(tmp_path):
     dest = tmp_path / 'letters'
     write_once(dest, PARAMETERS, fill)
     (dest / 'sub' / 'a.txt').unlink()
-    with pytest.raises(FileExistsError, match=r'holds 1 files, wanted 2; .*force'):
+    with pytest.raises(FileExistsError, match=r'contains 1 files instead of 2; .*force'):
         write_once(dest, PARAMETERS, fill)
 
 
 @pytest.mark.parametrize('manifest', [None, '', '{}', '[]', '{"parameters": {"set": "x"}}'])
 @pytest.mark.parametrize('force', [False, True])
-def test_foreign_files_stay_even_under_force(tmp_path, force, manifest):
+def test_other_files_stay_even_with_force(tmp_path, force, manifest):
     (tmp_path / 'thesis.tex').write_text('')
     if manifest is not None:
         (tmp_path / 'manifest.json').write_text(manifest)
@@ -142,9 +142,9 @@ def test_foreign_files_stay_even_under_force(tmp_path, force, manifest):
     assert files(tmp_path) == before
 
 
-def test_a_file_in_the_way(tmp_path):
+def test_dest_or_its_parent_is_a_file(tmp_path):
     (tmp_path / 'taken').write_text('')
-    with pytest.raises(NotADirectoryError, match='taken is a file, wanted a folder'):
+    with pytest.raises(NotADirectoryError, match='taken is a file, not a folder'):
         write_once(tmp_path / 'taken', PARAMETERS, fill)
     with pytest.raises(NotADirectoryError, match='part of its path is a file'):
         write_once(tmp_path / 'taken' / 'letters', PARAMETERS, fill)
@@ -152,7 +152,7 @@ def test_a_file_in_the_way(tmp_path):
 
 
 def test_a_parent_that_cannot_be_written(tmp_path, monkeypatch):
-    # Not by file modes: root, who runs many a CI, may write anywhere.
+    # Not by file modes, because root, as which many CIs run, ignores them.
     def denied(self, *args, **kwargs):
         raise PermissionError(13, 'Permission denied')
 

@@ -1,4 +1,4 @@
-"""The Tiny ImageNet converter on a small imitation of the archive, as zip and as folder."""
+"""The Tiny ImageNet converter on a small archive of the same layout, as zip file and folder."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ TRAIN, VAL = 4, 2
 
 @pytest.fixture
 def folder(tmp_path):
-    """An extracted archive, with the test part and the box files that the original has."""
+    """An extracted archive, including test images and box files."""
     root = tmp_path / 'in' / 'tiny-imagenet-200'
     (root / 'val' / 'images').mkdir(parents=True)
     (root / 'test' / 'images').mkdir(parents=True)
@@ -66,11 +66,11 @@ def expected():
 
 
 @pytest.mark.parametrize('kind', ['folder', 'parent', 'zip', 'flat zip'])
-def test_every_image_lands_in_its_class(folder, tmp_path, kind):
+def test_every_image_is_in_the_folder_of_its_class(folder, tmp_path, kind):
     source = {'folder': folder, 'parent': folder.parent}.get(kind)
     if kind == 'zip':
         source = zipped(folder)
-    if kind == 'flat zip':  # zipped by hand from inside the folder
+    if kind == 'flat zip':  # without the folder tiny-imagenet-200
         source = Path(shutil.make_archive(str(tmp_path / 'in' / 'flat'), 'zip', folder))
     dest = tmp_path / 'out'
     counts = convert_tiny_imagenet(source, dest)
@@ -95,7 +95,7 @@ def test_folder_images_are_linked_or_copied(folder, tmp_path, monkeypatch):
     assert copy.read_bytes() == origin.read_bytes() and not copy.samefile(origin)
 
 
-def test_a_complete_set_is_left_alone_and_force_converts_again(folder, tmp_path):
+def test_a_complete_set_is_not_written_again_unless_forced(folder, tmp_path):
     dest = tmp_path / 'out'
     convert_tiny_imagenet(folder, dest)
     (folder / 'train' / WNIDS[0] / 'images' / f'{WNIDS[0]}_3.JPEG').unlink()
@@ -167,13 +167,13 @@ def list_twice(root):
         (add_train_class, 'has train/n99999999, which wnids.txt does not list'),
         (
             break_annotation,
-            "the line 'val_1.JPEG goldfish 0 32 44 62', wanted an image and a class",
+            "the line 'val_1.JPEG goldfish 0 32 44 62', expected an image and a class",
         ),
-        (climb_out, r"lists '\.\./\.\./n01443537', wanted ids as n01443537"),
+        (climb_out, r"lists '\.\./\.\./n01443537', expected an id such as n01443537"),
         (list_twice, 'wnids.txt in .* is empty or lists a class twice'),
     ],
 )
-def test_damaged_sets_are_refused(folder, tmp_path, damage, message, as_zip):
+def test_damaged_sets_are_an_error(folder, tmp_path, damage, message, as_zip):
     damage(folder)
     source = zipped(folder) if as_zip else folder
     with pytest.raises(ValueError, match=message):
@@ -181,8 +181,10 @@ def test_damaged_sets_are_refused(folder, tmp_path, damage, message, as_zip):
     assert [p.name for p in tmp_path.iterdir()] == ['in']
 
 
-def test_a_source_that_is_no_archive(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'nowhere\.zip does not exist, wanted tiny-image'):
+def test_a_source_that_is_not_an_archive(folder, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r'nowhere\.zip does not exist; expected tiny-image'
+    ):
         convert_tiny_imagenet(tmp_path / 'nowhere.zip', tmp_path / 'out')
     whole = zipped(folder).read_bytes()
     for name, part in (('half.zip', whole[: len(whole) // 2]), ('page.zip', b'<html>404</html>')):
@@ -193,7 +195,7 @@ def test_a_source_that_is_no_archive(folder, tmp_path):
 
 
 @pytest.mark.parametrize('compression', [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_flipped_byte_in_the_zip_names_the_image(folder, tmp_path, compression):
+def test_the_error_for_a_flipped_byte_names_the_image(folder, tmp_path, compression):
     path = zipped(folder, compression)
     with zipfile.ZipFile(path) as archive:
         name = f'tiny-imagenet-200/train/{WNIDS[0]}/images/{WNIDS[0]}_1.JPEG'
@@ -207,7 +209,7 @@ def test_a_flipped_byte_in_the_zip_names_the_image(folder, tmp_path, compression
 
 
 @pytest.mark.parametrize('kind', [OSError, KeyboardInterrupt])
-def test_a_failure_midway_leaves_nothing(folder, tmp_path, monkeypatch, kind):
+def test_a_failure_leaves_nothing(folder, tmp_path, monkeypatch, kind):
     put, done = module._Folder.put, []
 
     def fail(self, name, target):
@@ -243,7 +245,7 @@ def test_tool_converts(folder, tmp_path):
     assert len(list((tmp_path / 'out').glob('*/*/*.JPEG'))) == 18
 
 
-def test_a_tool_error_is_one_sentence(folder, tmp_path):
+def test_an_error_of_the_tool_is_one_sentence(folder, tmp_path):
     drop_val_image(folder)
     result = run(folder, tmp_path / 'out')
     assert result.returncode == 1

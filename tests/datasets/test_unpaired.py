@@ -1,4 +1,4 @@
-"""UnpairedImages: pairs, sizes, repeatable draws, and what it says about broken data."""
+"""UnpairedImages: pairs, sizes, reproducible random numbers, and errors for broken data."""
 
 import logging
 
@@ -17,7 +17,7 @@ from nc_plugins.datasets.unpaired import UnpairedImages, list_images, read_rgb
 
 
 def write(folder, n, size=(10, 10), suffix='.png'):
-    """Images 0, 1, ... of one grey level each: 10 * number."""
+    """Write uniform images. The grey value of image i is 10 * i."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(n):
         Image.new('RGB', size, (10 * i,) * 3).save(folder / f'{i:02d}{suffix}')
@@ -35,7 +35,8 @@ def make(root, **kwargs):
     return UnpairedImages(str(root), **settings)
 
 
-def level(image):
+def number(image):
+    """Number of an image of :func:`write`."""
     assert image.dtype == torch.uint8
     assert image.unique().numel() == 1
     return int(image.unique()) // 10
@@ -45,37 +46,37 @@ def test_an_item_is_one_image_of_each_domain_with_its_path(root):
     item = make(root)[3]
     assert item['inputs']['A'].shape == item['inputs']['B'].shape == (3, 6, 6)
     assert item['data_samples']['A'] == str(root / 'trainA' / '03.png')
-    number = level(item['inputs']['B'])
-    assert item['data_samples']['B'] == str(root / 'trainB' / f'{number:02d}.png')
+    b = number(item['inputs']['B'])
+    assert item['data_samples']['B'] == str(root / 'trainB' / f'{b:02d}.png')
 
 
-def test_it_is_as_long_as_the_larger_domain_and_the_smaller_starts_again(root):
+def test_the_length_is_that_of_the_larger_domain(root):
     both = make(root, test_mode=True)
     assert len(both) == 5
-    assert [level(both[i]['inputs']['A']) for i in range(5)] == [0, 1, 2, 3, 4]
-    assert [level(both[i]['inputs']['B']) for i in range(5)] == [0, 1, 2, 0, 1]
+    assert [number(both[i]['inputs']['A']) for i in range(5)] == [0, 1, 2, 3, 4]
+    assert [number(both[i]['inputs']['B']) for i in range(5)] == [0, 1, 2, 0, 1]
     swapped = make(root, folder_A='trainB', folder_B='trainA', test_mode=True)
     assert len(swapped) == 5
-    assert [level(swapped[i]['inputs']['A']) for i in range(5)] == [0, 1, 2, 0, 1]
+    assert [number(swapped[i]['inputs']['A']) for i in range(5)] == [0, 1, 2, 0, 1]
 
 
-def test_training_takes_a_in_order_and_draws_b(root):
+def test_training_reads_a_in_order_and_b_at_random(root):
     dataset = make(root)
     torch.manual_seed(0)
     drawn = [dataset[i % 5] for i in range(60)]
-    assert [level(item['inputs']['A']) for item in drawn] == [0, 1, 2, 3, 4] * 12
-    counts = torch.tensor([level(item['inputs']['B']) for item in drawn]).bincount()
+    assert [number(item['inputs']['A']) for item in drawn] == [0, 1, 2, 3, 4] * 12
+    counts = torch.tensor([number(item['inputs']['B']) for item in drawn]).bincount()
     assert len(counts) == 3 and counts.min() > 8
 
 
-def test_training_crops_and_flips_and_testing_does_neither(tmp_path):
+def test_only_training_crops_and_flips(tmp_path):
     ramp = torch.arange(0, 160, 20, dtype=torch.uint8).expand(8, 8)
     for folder in ('trainA', 'trainB'):
         (tmp_path / folder).mkdir()
         Image.fromarray(ramp.numpy()).save(tmp_path / folder / '0.png')
     torch.manual_seed(0)
     train = [make(tmp_path)[0]['inputs']['A'][0, 0] for _ in range(40)]
-    assert {int(row[0]) for row in train} == {0, 20, 40, 100, 120, 140}  # 3 crops, 2 ways
+    assert {int(row[0]) for row in train} == {0, 20, 40, 100, 120, 140}  # 3 crops, each with a flip
     unflipped = [make(tmp_path, flip=False)[0]['inputs']['A'][0, 0] for _ in range(40)]
     assert {int(row[0]) for row in unflipped} == {0, 20, 40}
     test = [make(tmp_path, crop_size=8, test_mode=True)[0]['inputs']['A'][0] for _ in range(3)]
@@ -97,15 +98,15 @@ def epochs(root, seed, workers, n=3, persistent=False):
         worker_init_fn=_as_mmengine,
         persistent_workers=persistent,
     )
-    return [[level(item['inputs']['B'][0]) for item in loader] for _ in range(n)]
+    return [[number(item['inputs']['B'][0]) for item in loader] for _ in range(n)]
 
 
 def _as_mmengine(worker_id):
-    torch.manual_seed(worker_id)  # the same in every epoch, as mmengine's worker_init_fn
+    torch.manual_seed(worker_id)  # mmengine's worker_init_fn also ignores the epoch
 
 
 @pytest.mark.parametrize(('workers', 'persistent'), [(0, False), (2, False), (1, True)])
-def test_draws_repeat_with_the_seed_and_differ_between_epochs(tmp_path, workers, persistent):
+def test_random_images_depend_on_the_seed_and_the_epoch(tmp_path, workers, persistent):
     write(tmp_path / 'trainA', 12)
     write(tmp_path / 'trainB', 12)
     one = epochs(tmp_path, 7, workers, persistent=persistent)
@@ -114,7 +115,7 @@ def test_draws_repeat_with_the_seed_and_differ_between_epochs(tmp_path, workers,
     assert len({tuple(epoch) for epoch in one}) == 3
 
 
-def test_a_folder_that_is_not_there(root):
+def test_a_missing_folder(root):
     with pytest.raises(FileNotFoundError, match=f'no image folder {root}/trainC'):
         make(root, folder_B='trainC')
 
@@ -135,15 +136,14 @@ def test_only_images_are_listed_whatever_the_case_of_their_suffix(root):
 
 
 @pytest.mark.parametrize('size', [0, -1, (4,), (4, 0), 2.5, 'x'])
-def test_sizes_that_are_none(root, size):
+def test_invalid_sizes(root, size):
     with pytest.raises((ValueError, TypeError), match=r'crop_size|iterable'):
         make(root, crop_size=size)
 
 
-def test_a_crop_must_fit(root):
-    with pytest.raises(
-        ValueError, match=r'crop_size \(9, 9\) does not fit into load_size \(8, 8\)'
-    ):
+def test_a_crop_larger_than_the_image(root):
+    message = r'crop_size \(9, 9\) is larger than load_size \(8, 8\)'
+    with pytest.raises(ValueError, match=message):
         make(root, crop_size=9)
 
 
@@ -154,7 +154,7 @@ def break_file(path, how):
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg'])
 @pytest.mark.parametrize('how', ['empty', 'text', 'cut'])
-def test_a_broken_image_is_named(tmp_path, how, suffix):
+def test_the_error_names_a_broken_image(tmp_path, how, suffix):
     for folder in ('trainA', 'trainB'):
         write(tmp_path / folder, 1, size=(64, 64), suffix=suffix)
     path = tmp_path / 'trainB' / f'00{suffix}'
@@ -164,34 +164,33 @@ def test_a_broken_image_is_named(tmp_path, how, suffix):
             make(tmp_path, **kwargs)[0]
 
 
-def test_a_broken_image_is_named_from_a_worker_too(root):
+def test_the_error_of_a_worker_names_a_broken_image(root):
     break_file(root / 'trainA' / '02.png', 'cut')
     loader = DataLoader(make(root), num_workers=1, collate_fn=pseudo_collate)
     with pytest.raises(DataError, match=r'trainA/02\.png cannot be read'):
         list(loader)
 
 
-def test_a_missing_image_is_named(root):
+def test_the_error_names_a_missing_image(root):
     with pytest.raises(DataError, match=r'gone\.png cannot be read'):
         read_rgb(root / 'gone.png')
 
 
-def test_training_can_skip_broken_images_and_says_so_once(root, monkeypatch):
-    said = []
-    monkeypatch.setattr(unpaired, 'print_log', lambda text, **kwargs: said.append((text, kwargs)))
+def test_training_can_skip_broken_images_and_warns_once(root, monkeypatch):
+    logged = []
+    monkeypatch.setattr(unpaired, 'print_log', lambda text, **kwargs: logged.append((text, kwargs)))
     break_file(root / 'trainA' / '02.png', 'cut')
     dataset = make(root, skip_unreadable=True)
-    levels = [level(dataset[i]['inputs']['A']) for i in (1, 2, 3, 2)]
-    assert levels == [1, 3, 3, 3]
-    [(text, kwargs)] = said
+    assert [number(dataset[i]['inputs']['A']) for i in (1, 2, 3, 2)] == [1, 3, 3, 3]
+    [(text, kwargs)] = logged
     assert f'{root / "trainA" / "02.png"} cannot be read' in text
     assert kwargs['level'] == logging.WARNING
 
 
-def test_skipping_ends_where_nothing_can_be_read(root):
+def test_an_error_if_no_image_can_be_read(root):
     for path in (root / 'trainB').iterdir():
         break_file(path, 'empty')
-    with pytest.raises(DataError, match=r'not one of the 3 images of .*trainB can be read'):
+    with pytest.raises(DataError, match=r'none of the 3 images in .*trainB can be read'):
         make(root, skip_unreadable=True)[0]
 
 

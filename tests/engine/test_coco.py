@@ -1,4 +1,4 @@
-"""A COCO annotation file that mmdet would train on in vain gets one sentence before training."""
+"""Mistakes in a COCO annotation file give one sentence before the training."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def annotation(id, image_id, category_id=5, **more):
 def good():
     images = [dict(id=i, file_name=f'{i}.png', width=32, height=24) for i in (7, 8, 9)]
     categories = [dict(id=5, name='cat'), dict(id=3, name='dog'), dict(id=4, name='owl')]
-    # Image 9 is empty; the last two are of no interest: no class, no area.
+    # Image 9 is empty. mmdet drops the last two annotations: no class, no area.
     annotations = [
         annotation(11, 7),
         annotation(12, 8, 3),
@@ -78,7 +78,10 @@ def test_a_good_file_passes(root):
         ('', 'is not JSON (Expecting value'),
         ('{"images": [', 'is not JSON (Expecting value'),
         (b'\xff\xd8\xff\xe0', 'is not JSON ('),
-        ([dict(image_id=7, bbox=[1, 1, 2, 2], score=0.5)], 'holds a list, an object with the'),
+        (
+            [dict(image_id=7, bbox=[1, 1, 2, 2], score=0.5)],
+            'holds a list, but a COCO annotation file is an object with the',
+        ),
         ({}, "has no list 'images'"),
         (dict(images={}, categories=[]), "has no list 'images'"),
         (good() | dict(categories=None), "has no list 'categories'"),
@@ -153,9 +156,8 @@ def test_images_that_are_not_there(root):
     content = good()
     content['images'][0]['file_name'] = 'sub/7.png'
     write(root, content)
-    assert f'3 images and 1 of them are not in {root}/images (the first is sub/7.png)' in complaint(
-        root
-    )
+    sentence = complaint(root)
+    assert f'3 images, and 1 of them are not in {root}/images (the first is sub/7.png)' in sentence
     (root / 'images/sub').mkdir()
     (root / 'images/sub/7.png').touch()
     check_coco(dataset(root), CocoDataset, '')
@@ -171,7 +173,7 @@ def test_a_test_set_may_have_no_objects(root):
 def test_what_it_leaves_alone(root, monkeypatch):
     write(root, 'not JSON')
     check_coco(dataset(root), None, '')
-    check_coco(dataset(root), LVISDataset, '')  # reads its file in a way of its own
+    check_coco(dataset(root), LVISDataset, '')  # has its own load_data_list
     check_coco(dataset(root, data_root='s3://bucket/'), CocoDataset, '')
     check_coco(dataset(root, backend_args=dict(backend='petrel')), CocoDataset, '')
     check_coco(dataset(root, ann_file=''), CocoDataset, '')

@@ -1,4 +1,4 @@
-"""ShortHistoryHook bounds the training scalars and nothing else."""
+"""ShortHistoryHook limits the training scalars and nothing else."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ def test_only_training_scalars_are_kept_short():
     for step in range(10):
         hub.update_scalar('train/loss', float(step))
         hub.update_scalar('val/loss', float(step))
-        # A resumed iteration based loop starts at another index than 0.
+        # The first index of a resumed training is not 0.
         hook.after_train_iter(runner, batch_idx=step + 7)
     assert hub.get_scalar('train/loss').data[0].tolist() == [7.0, 8.0, 9.0]
     assert hub.get_scalar('train/loss').mean(2) == 8.5
@@ -27,5 +27,5 @@ def test_only_training_scalars_are_kept_short():
 
 @pytest.mark.parametrize('keep', [0, -1, 2.0, None])
 def test_keep_must_be_a_positive_integer(keep):
-    with pytest.raises(ValueError, match='keep wants an integer >= 1'):
+    with pytest.raises(ValueError, match='keep must be an integer >= 1'):
         ShortHistoryHook(keep=keep)

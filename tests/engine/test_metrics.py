@@ -55,7 +55,7 @@ def test_reads_mmpretrains_samples_through_an_evaluator():
 @pytest.mark.parametrize(
     ('sample', 'match'),
     [
-        ({'pred_label': torch.tensor([0])}, r"wants pred_score.*got \['pred_label'\]"),
+        ({'pred_label': torch.tensor([0])}, r"needs pred_score.*got \['pred_label'\]"),
         ({'pred_score': torch.ones(3), 'gt_label': torch.tensor([0, 1])}, 'one label.*got 2'),
         ({'pred_score': torch.ones(3), 'gt_label': torch.tensor([3])}, r'got label 3.*\(3,\)'),
         ({'pred_score': torch.ones(3), 'gt_label': torch.tensor([-1])}, 'got label -1'),

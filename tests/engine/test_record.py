@@ -21,7 +21,7 @@ ITERATIONS = IMAGES // BATCH
 
 
 class Toy(BaseModel):
-    """A loss of its own for every iteration: 1, 2, 3, ..."""
+    """A model with the losses 1, 2, 3, ..."""
 
     def __init__(self, seconds=0.0):
         super().__init__()
@@ -37,7 +37,7 @@ class Toy(BaseModel):
 
 
 class Squares(BaseMetric):
-    """Metrics that change with each validation; 'squares/loss' is what mmengine would smooth."""
+    """Metrics that change with each validation. By default mmengine smooths 'squares/loss'."""
 
     default_prefix = 'squares'
 
@@ -154,7 +154,7 @@ def test_speed_counts_training_after_the_warm_up_and_no_validation(tmp_path):
     seconds = 0.05
     train(tmp_path, [RunRecordHook(warmup=ITERATIONS)], Toy(seconds))
     found = json.loads((tmp_path / 'record.json').read_text())
-    # Batches sleep 0.05 s in training and 0.2 s in validation: with validation it were below 16.
+    # Batches sleep 0.05 s in training and 0.2 s in validation. With validation: below 16.
     assert 30 < found['images_per_second'] <= BATCH / seconds
     assert found['train_seconds'] < 0.5 * found['total_seconds']
 
@@ -207,7 +207,7 @@ def test_only_a_training_is_recorded(tmp_path):
 
 
 def test_the_largest_of_cudas_peaks_is_kept(tmp_path, monkeypatch):
-    """LoggerHook resets CUDA's peak whenever it logs; driven without a device."""
+    """LoggerHook resets CUDA's peak when it logs. Tested without a device."""
     peaks = [2**20 * mib for mib in (10, 700, 20, *[15] * 9)]
     waits = []
     monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda device: peaks.pop(0))
@@ -225,7 +225,7 @@ def test_the_largest_of_cudas_peaks_is_kept(tmp_path, monkeypatch):
     found = json.loads((tmp_path / 'record.json').read_text())
     assert (found['peak_memory_mb'], found['memory_kind']) == (700, 'cuda allocated')
     assert found['device'] == 'GPU of the test'
-    # Once when the warm-up ends, once after each epoch.
+    # One wait at the end of the warm-up and one after each epoch.
     assert (peaks, len(waits)) == ([], 5)
 
 
@@ -245,7 +245,7 @@ def test_cuda_memory_survives_the_loggers_resets(tmp_path):
 
 @pytest.mark.parametrize('warmup', [-1, 0.5, None])
 def test_warmup_wants_a_count(warmup):
-    with pytest.raises(ValueError, match=f'warmup wants an integer >= 0, got {warmup}'):
+    with pytest.raises(ValueError, match=f'warmup must be an integer >= 0, got {warmup}'):
         RunRecordHook(warmup=warmup)
 
 

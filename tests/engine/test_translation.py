@@ -1,4 +1,4 @@
-"""Metrics and pictures of image translation, on cases made by hand."""
+"""Metrics and pictures of image translation, on small artificial images."""
 
 import math
 import sys
@@ -27,8 +27,8 @@ from nc_plugins.engine.translation_metrics import (
 NAMES = ('real_A', 'fake_B', 'cycled_A', 'real_B', 'fake_A', 'cycled_B')
 
 
-def sample(path_A='a/0.png', path_B='b/0.png', size=(4, 4), **levels):
-    images = {name: torch.full((3, *size), float(levels.get(name, 0.0))) for name in NAMES}
+def sample(path_A='a/0.png', path_B='b/0.png', size=(4, 4), **values):
+    images = {name: torch.full((3, *size), float(values.get(name, 0.0))) for name in NAMES}
     return {**images, 'path_A': path_A, 'path_B': path_B}
 
 
@@ -37,9 +37,6 @@ def evaluate(metric, samples):
     for one in samples:
         evaluator.process([one])
     return evaluator.evaluate(len(samples))
-
-
-# --- CycleL1
 
 
 def test_cycle_l1_is_the_mean_absolute_difference():
@@ -63,11 +60,8 @@ def test_an_image_that_comes_twice_counts_once():
     assert found['cycle/l1_B'] == pytest.approx(0.3)
 
 
-# --- DigitsRead
-
-
 def digit(label, ink=30, paper=230):
-    """A picture that stands for the digit ``label``: a bar at a place of its own."""
+    """A picture for the digit ``label``: a bar whose position depends on it."""
     image = np.full((32, 32, 3), paper, np.uint8)
     image[4 + 8 * label : 8 + 8 * label, 4:28] = ink
     return image
@@ -126,7 +120,7 @@ def test_the_reader_learns_once(train_folder, monkeypatch):
 def test_digits_read_says_what_it_lacks(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone.*make_digits\.py'):
         DigitsRead(str(tmp_path / 'gone'))
-    with pytest.raises(ValueError, match='holds no PNG'):
+    with pytest.raises(ValueError, match='has no PNG'):
         evaluate(DigitsRead(str(tmp_path)), [digit_sample(0, fake=0)])
 
 
@@ -137,11 +131,10 @@ def test_a_name_without_a_label(name):
         label_of(name)
 
 
-# --- FID and KID
-
-
 def test_fid_without_weights_says_what_is_wanted_and_how_to_go_without(tmp_path):
-    with pytest.raises(ValueError, match=f'(?s)gone.pth.*{INCEPTION_FILE}.*take InceptionDistance'):
+    with pytest.raises(
+        ValueError, match=f'(?s)gone.pth.*{INCEPTION_FILE}.*remove InceptionDistance'
+    ):
         InceptionDistance(str(tmp_path / 'gone.pth'))
 
 
@@ -237,9 +230,6 @@ def test_fid_without_its_packages_names_them(tmp_path, monkeypatch):
         InceptionDistance(str(tmp_path / 'weights.pth'))
 
 
-# --- pictures
-
-
 def test_pixels_go_back_to_where_they_came_from():
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, 16, 16)
     assert torch.equal(to_uint8(pixels.float() / 127.5 - 1), pixels)
@@ -298,7 +288,7 @@ def test_no_rows_no_grid(tmp_path):
     hook.after_val_iter(runner, 0, outputs=[sample()])
     hook.after_val_epoch(runner)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match='rows wants'):
+    with pytest.raises(ValueError, match='rows must be'):
         TranslationVisualizationHook(rows=-1)
 
 

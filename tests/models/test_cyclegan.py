@@ -1,4 +1,4 @@
-"""CycleGAN: losses by hand, who is trained by which loss, the image pool, whole runs."""
+"""CycleGAN: losses, gradients, the image pool, training steps and whole trainings."""
 
 import copy
 import math
@@ -57,7 +57,7 @@ def batch(size=16, n=2):
     }
 
 
-def test_init_cfg_reaches_every_convolution_and_nothing_draws_again():
+def test_init_cfg_initialises_every_convolution():
     init = dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=7.0)
     for kind in ('in', 'nc'):
         model = build(kind, init_cfg=init)
@@ -67,7 +67,7 @@ def test_init_cfg_reaches_every_convolution_and_nothing_draws_again():
                 assert 4 < module.weight.std() < 10
 
 
-def test_the_nc_init_makes_outputs_of_size_one_and_leaves_the_plain_ends_alone():
+def test_the_initialisation_for_nc_gives_outputs_of_unit_variance():
     config = 'configs/cyclegan/cyclegan_resnet9_nc_1xb1-200e_horse2zebra.py'
     path = Path(__file__).parents[2] / config
     init = Config.fromfile(path, import_custom_modules=False).model.init_cfg
@@ -85,7 +85,7 @@ def test_the_nc_init_makes_outputs_of_size_one_and_leaves_the_plain_ends_alone()
     model.generator_AB(torch.rand(1, 3, 32, 32) * 2 - 1)
     assert [len(found) for found in stds.values()] == [7, 2]
     assert all(0.8 < std < 1.2 for std in stds['NCConv2d']), stds
-    # A transposed convolution of stride 2 sees a quarter of its taps: variance 1/2 in the mean.
+    # A stride of 2 leaves a quarter of the taps on average, so the variance is about 1/2.
     assert all(0.6 < std < 0.9 for std in stds['NCConvTranspose2d']), stds
     plain = [m for m in model.modules() if type(m) is nn.Conv2d]
     assert len(plain) == 6
@@ -93,11 +93,8 @@ def test_the_nc_init_makes_outputs_of_size_one_and_leaves_the_plain_ends_alone()
         assert 0.015 < module.weight.std() < 0.025
 
 
-# --- losses
-
-
-class Fixed(nn.Module):
-    """image -> scale * image + shift; the scale is what is trained."""
+class Linear(nn.Module):
+    """scale * image + shift, with a trainable scale."""
 
     def __init__(self, scale, shift=0.0):
         super().__init__()
@@ -107,15 +104,15 @@ class Fixed(nn.Module):
         return self.scale * x + self.shift
 
 
-def by_hand(**kwargs):
+def linear_model(**kwargs):
     model = build(**kwargs)
-    model.generator_AB, model.generator_BA = Fixed(0.5), Fixed(1.0, 0.25)
-    model.discriminator_A, model.discriminator_B = Fixed(2.0), Fixed(3.0)
+    model.generator_AB, model.generator_BA = Linear(0.5), Linear(1.0, 0.25)
+    model.discriminator_A, model.discriminator_B = Linear(2.0), Linear(3.0)
     return model
 
 
 def test_the_losses_are_those_of_the_paper():
-    model = by_hand()
+    model = linear_model()
     a, b = torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), -0.5)
     # a -> 0.25 -> 0.5 (cycle error 0), b -> -0.25 -> -0.125 (0.375)
     losses = model({'A': a, 'B': b}, mode='loss')
@@ -137,22 +134,22 @@ def test_the_losses_are_those_of_the_paper():
     )
 
 
-def test_weights_scale_the_losses_and_no_identity_weight_means_no_identity_loss():
+def test_weights_scale_the_losses_and_weight_0_skips_the_identity_loss():
     a, b = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4)
-    one = by_hand(cycle_weight=1.0, identity_weight=0.0)({'A': a, 'B': b}, mode='loss')
-    ten = by_hand()({'A': a, 'B': b}, mode='loss')
+    one = linear_model(cycle_weight=1.0, identity_weight=0.0)({'A': a, 'B': b}, mode='loss')
+    ten = linear_model()({'A': a, 'B': b}, mode='loss')
     assert ten['loss_cycle_B'].item() == pytest.approx(10 * one['loss_cycle_B'].item())
     assert not any('identity' in key for key in one)
 
 
-def test_each_loss_trains_its_own_side():
-    model = by_hand()
+def test_each_loss_gives_gradients_to_its_own_networks_only():
+    model = linear_model()
     images = model.translate({'A': torch.rand(1, 3, 4, 4), 'B': torch.rand(1, 3, 4, 4)})
     sum(model.generator_losses(images).values()).backward()
     assert model.generator_AB.scale.grad is not None
     assert model.generator_BA.scale.grad is not None
     assert model.discriminator_A.scale.grad is None
-    assert model.discriminator_A.scale.requires_grad  # only for a while
+    assert model.discriminator_A.scale.requires_grad  # restored
     model.zero_grad()
     sum(model.discriminator_losses(images).values()).backward()
     assert model.discriminator_A.scale.grad is not None
@@ -160,7 +157,7 @@ def test_each_loss_trains_its_own_side():
     assert model.generator_AB.scale.grad is None
 
 
-def test_frozen_gives_back_what_was_trainable_and_no_more_even_after_an_error():
+def test_frozen_restores_requires_grad_even_after_an_error():
     net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
     net[0].bias.requires_grad_(False)
     before = [p.requires_grad for p in net.parameters()]
@@ -180,7 +177,7 @@ def test_modes():
     torch.testing.assert_close(
         rows[0]['cycled_A'], model.generator_BA(model.generator_AB(data['inputs']['A']))[0]
     )
-    with pytest.raises(ValueError, match="mode is 'train'"):
+    with pytest.raises(ValueError, match=r"mode must be one of .*, got 'train'"):
         model(data['inputs'], mode='train')
 
 
@@ -191,15 +188,12 @@ def test_pixels_become_minus_one_to_one():
     assert out['B'].shape == (2, 3, 1, 1)
 
 
-# --- the pool
-
-
-def test_a_pool_that_is_not_full_returns_what_it_is_given():
+def test_a_pool_that_is_not_full_returns_the_given_images():
     pool = ImagePool(3)
     images = torch.randn(3, 1, 2, 2)
     torch.testing.assert_close(pool.exchange(images), images)
     assert len(pool.images) == 3
-    # A view would keep the whole batch in memory.
+    # Copies: a view would keep the whole batch in memory.
     assert all(image.untyped_storage().nbytes() == 16 for image in pool.images)
 
 
@@ -211,21 +205,17 @@ def test_a_full_pool_returns_old_images_half_of_the_time():
     old = (returned != given.flatten())[5:].float().mean().item()
     assert 0.4 < old < 0.6
     assert len(pool.images) == 5
-    # Nothing is lost on the way: what did not come out is still in the pool.
-    out = set(returned.tolist())
-    inside = {image.item() for image in pool.images}
-    assert out | inside == set(range(400))
+    # Every image was returned or is still in the pool.
+    stored = {image.item() for image in pool.images}
+    assert set(returned.tolist()) | stored == set(range(400))
 
 
-def test_no_pool():
+def test_a_pool_of_size_0_and_a_negative_size():
     pool = ImagePool(0)
     images = torch.randn(4, 1, 2, 2)
     torch.testing.assert_close(pool.exchange(images), images)
     with pytest.raises(ValueError, match='pool_size'):
         ImagePool(-1)
-
-
-# --- steps and runs
 
 
 @pytest.mark.parametrize('kind', SLOTS)
@@ -297,7 +287,7 @@ def data(tmp_path):
     return root
 
 
-class NoteRates(Hook):
+class RecordLearningRates(Hook):
     def __init__(self):
         self.rates = []
 
@@ -305,29 +295,29 @@ class NoteRates(Hook):
         self.rates.append([rates[0] for rates in runner.optim_wrapper.get_lr().values()])
 
 
-def test_a_run_decays_both_rates_and_a_resumed_one_goes_on(data, tmp_path):
+def test_both_learning_rates_decay_and_a_resumed_training_continues(data, tmp_path):
     whole = Runner.from_cfg(config(data, tmp_path / 'whole'))
-    notes = NoteRates()
-    whole.register_hook(notes)
+    hook = RecordLearningRates()
+    whole.register_hook(hook)
     whole.train()
-    # Two epochs at lr, two in equal steps towards 0, as the original's 100 + 100.
-    assert notes.rates == [pytest.approx([2e-4 * f] * 2) for f in (1, 1, 2 / 3, 1 / 3)]
+    # Two epochs at lr, then two in equal steps towards 0.
+    assert hook.rates == [pytest.approx([2e-4 * f] * 2) for f in (1, 1, 2 / 3, 1 / 3)]
     samples = sorted(p.name for p in (tmp_path / 'whole' / 'samples').iterdir())
     assert samples == [f'epoch_{n:03d}.png' for n in (1, 2, 3, 4)]
 
     cfg = config(data, tmp_path / 'resumed')
     cfg.load_from, cfg.resume = str(tmp_path / 'whole' / 'epoch_3.pth'), True
     resumed = Runner.from_cfg(cfg)
-    notes = NoteRates()
-    resumed.register_hook(notes)
+    hook = RecordLearningRates()
+    resumed.register_hook(hook)
     resumed.train()
-    assert notes.rates == [pytest.approx([2e-4 / 3] * 2)]
+    assert hook.rates == [pytest.approx([2e-4 / 3] * 2)]
     for part in ('generator', 'discriminator'):
         states = [r.optim_wrapper[part].optimizer.state_dict()['state'] for r in (whole, resumed)]
         assert [s['step'].item() for s in states[1].values()] == [8] * len(states[0])
 
 
-def test_the_same_seed_gives_the_same_run_and_a_checkpoint_the_same_model(data, tmp_path):
+def test_a_seed_repeats_a_training_and_a_checkpoint_restores_the_model(data, tmp_path):
     runs = []
     for name in ('one', 'two'):
         runs.append(Runner.from_cfg(config(data, tmp_path / name, epochs=1)))
@@ -341,7 +331,7 @@ def test_the_same_seed_gives_the_same_run_and_a_checkpoint_the_same_model(data, 
 
 
 def train_as_rank(rank, folder):
-    """Three steps on this rank's half of the batch; leaves the weights in ``folder``."""
+    """Train three steps on half of the batch and save the weights in ``folder``."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
@@ -360,15 +350,15 @@ def train_as_rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_what_one_does_on_the_whole_batch(tmp_path):
+def test_two_processes_train_as_one_does_on_the_whole_batch(tmp_path):
     torch.multiprocessing.spawn(train_as_rank, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    alone, start = build('nc'), build('nc').state_dict()
-    optim_wrapper = PartsOptimWrapperConstructor(OPTIM)(alone)
+    single, start = build('nc'), build('nc').state_dict()
+    optim_wrapper = PartsOptimWrapperConstructor(OPTIM)(single)
     for _ in range(3):
-        alone.train_step(batch(n=4), optim_wrapper)
-    assert alone.state_dict().keys() == first.keys()
-    for key, value in alone.state_dict().items():
-        moved = (value - start[key]).norm()
-        assert (first[key] - value).norm() <= 0.02 * moved, key
+        single.train_step(batch(n=4), optim_wrapper)
+    assert single.state_dict().keys() == first.keys()
+    for key, value in single.state_dict().items():
+        change = (value - start[key]).norm()
+        assert (first[key] - value).norm() <= 0.02 * change, key

@@ -1,4 +1,4 @@
-"""The networks of CycleGAN: sizes, shapes, what each logit sees, and what is normalised."""
+"""The networks of CycleGAN: parameters, shapes, receptive fields and normalised layers."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def test_the_networks_have_as_many_parameters_as_the_originals():
+def test_the_number_of_parameters_is_that_of_the_authors_release():
     assert count(ResNetGenerator(9, **IN)) == 11_378_179
     assert count(ResNetGenerator(6, **IN)) == 7_837_699
     assert count(PatchDiscriminator(**IN)) == 2_764_737
@@ -30,29 +30,29 @@ def test_the_networks_have_as_many_parameters_as_the_originals():
     ('kind', 'upsample'),
     [('in', 'deconv'), ('in', 'nearest'), ('nc', 'NCDeconv'), ('nc', 'nearest')],
 )
-def test_a_generator_keeps_the_size_and_answers_in_range(kind, upsample):
+def test_a_generator_keeps_the_size_and_returns_values_from_minus_1_to_1(kind, upsample):
     net = ResNetGenerator(1, 4, upsample_cfg=dict(type=upsample), **SLOTS[kind])
     out = net(torch.randn(2, 3, 20, 28) * 5)
     assert out.shape == (2, 3, 20, 28)
     assert out.abs().max() <= 1
 
 
-def test_a_plain_transposed_convolution_in_an_nc_generator_is_half_a_swap():
+def test_a_plain_transposed_convolution_in_an_nc_generator_is_an_error():
     net = ResNetGenerator(1, 4, upsample_cfg=dict(type='deconv'), **NC)
     with pytest.raises(HalfSwapError):
         net(torch.randn(1, 3, 16, 16))
 
 
-def test_a_generator_refuses_sides_that_it_cannot_give_back():
-    with pytest.raises(ValueError, match='images are 18x16, sides that 4 divides are wanted'):
+def test_a_generator_rejects_sizes_that_are_not_multiples_of_4():
+    with pytest.raises(ValueError, match='must be multiples of 4, got 18x16'):
         ResNetGenerator(1, 4)(torch.randn(1, 3, 18, 16))
 
 
 @pytest.mark.parametrize(('layers', 'field'), [(1, 16), (2, 34), (3, 70)])
-def test_a_logit_sees_the_patch_it_is_said_to_see(layers, field):
+def test_the_receptive_field_of_a_logit(layers, field):
     net = PatchDiscriminator(layers, 4, norm_cfg=dict(type='GN', num_groups=1))
     for layer in net.layers:
-        layer.with_norm = False  # with it every logit sees everything, through the statistics
+        layer.with_norm = False  # the statistics of a norm depend on the whole image
     x = torch.randn(1, 3, 128, 128, requires_grad=True)
     out = net(x)
     out[0, 0, out.shape[2] // 2, out.shape[3] // 2].backward()
@@ -60,11 +60,9 @@ def test_a_logit_sees_the_patch_it_is_said_to_see(layers, field):
     assert (seen.max(0).values - seen.min(0).values + 1).tolist() == [field, field]
 
 
-def test_the_last_layer_of_the_generator_and_the_ends_of_the_discriminator_stay_plain():
-    generator, discriminator = (
-        ResNetGenerator(9, 8, upsample_cfg=dict(type='NCDeconv'), **NC),
-        PatchDiscriminator(3, 8, **NC),
-    )
+def test_the_outer_convolutions_stay_plain():
+    generator = ResNetGenerator(9, 8, upsample_cfg=dict(type='NCDeconv'), **NC)
+    discriminator = PatchDiscriminator(3, 8, **NC)
     assert {k: n for k, n in layer_census(generator).items() if n} == {
         'NC': 23,
         'NCAffine': 23,
@@ -80,7 +78,7 @@ def test_the_last_layer_of_the_generator_and_the_ends_of_the_discriminator_stay_
     assert type(discriminator.layers[-1].conv) is nn.Conv2d
 
 
-def test_a_convolution_has_a_bias_where_the_norm_has_none():
+def test_a_convolution_has_a_bias_if_its_norm_has_none():
     bare_in = dict(norm_cfg=dict(type='IN'))  # torch's default has no affine
     no_norm = dict(conv_cfg=dict(type='NC'), norm_cfg=None)
     for slots, expected in ((IN, True), (NC, False), (GN, False), (bare_in, True), (no_norm, True)):

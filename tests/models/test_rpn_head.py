@@ -1,4 +1,4 @@
-"""RPNHeadWithSlots: mmdet's RPNHead unless a slot is filled."""
+"""RPNHeadWithSlots equals mmdet's RPNHead unless conv_cfg or norm_cfg is given."""
 
 import pytest
 import torch
@@ -29,19 +29,19 @@ def head(cls=RPNHeadWithSlots, **kwargs):
     return model.train()
 
 
-def levels():
+def features():
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(2, 8, size, size + 3, generator=generator) for size in (9, 5)]
 
 
 @pytest.mark.parametrize('num_convs', [1, 3])
-def test_without_slots_it_is_mmdets(num_convs):
+def test_without_slots_it_equals_mmdets_head(num_convs):
     theirs = head(RPNHead, num_convs=num_convs)
     ours = head(num_convs=num_convs)
     if num_convs == 1:
         assert ours.state_dict().keys() == theirs.state_dict().keys()
     ours.load_state_dict(theirs.state_dict())
-    for our, their in zip(ours(levels()), theirs(levels()), strict=True):
+    for our, their in zip(ours(features()), theirs(features()), strict=True):
         for a, b in zip(our, their, strict=True):
             assert torch.equal(a, b)
 
@@ -51,15 +51,15 @@ def test_an_nc_convolution_keeps_its_bias_and_the_predictors_stay_plain():
     assert isinstance(model.rpn_conv, NCConv2d)
     assert model.rpn_conv.bias is not None
     assert type(model.rpn_cls) is type(model.rpn_reg) is nn.Conv2d
-    # The init rule for 'Conv2d' reaches it.
+    # Initialised by the rule for 'Conv2d'.
     assert 0.008 < model.rpn_conv.weight.std().item() < 0.012
 
-    # Standardised patches: the scale of the features does not matter, as it does to mmdet's.
+    # NC standardises its input, so the output does not depend on the scale of the features.
     for cls, kwargs, same in ((RPNHeadWithSlots, dict(conv_cfg=NC), True), (RPNHead, {}, False)):
         model = head(cls, **kwargs)
-        (one, *_), _ = model(levels())
-        (thousand, *_), _ = model([1000 * level for level in levels()])
-        assert torch.allclose(one, thousand, atol=1e-5) is same
+        (scores, *_), _ = model(features())
+        (scaled, *_), _ = model([1000 * feature for feature in features()])
+        assert torch.allclose(scores, scaled, atol=1e-5) is same
 
 
 @pytest.mark.parametrize('num_convs', [1, 2])
@@ -68,19 +68,19 @@ def test_both_slots(num_convs):
     kinds = [type(m) for m in model.modules() if isinstance(m, (NCConv2d, NCAffine))]
     assert kinds == [NCConv2d, NCAffine] * num_convs
     assert all(conv.bias is None for conv in model.modules() if isinstance(conv, NCConv2d))
-    scores, deltas = model(levels())
+    scores, deltas = model(features())
     outputs = [*scores, *deltas]
     torch.autograd.backward(outputs, [torch.randn_like(out) for out in outputs])
     assert all(p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-def test_a_norm_slot_alone_is_half_a_swap():
+def test_norm_cfg_without_conv_cfg_is_an_error():
     with pytest.raises(HalfSwapError, match='does not follow an NC convolution'):
-        head(norm_cfg=NC)(levels())
+        head(norm_cfg=NC)(features())
 
 
 def test_mmdets_registry_builds_it():
     model = MODELS.build(dict(type='RPNHeadWithSlots', in_channels=8, conv_cfg=NC))
     assert isinstance(model.rpn_conv, NCConv2d)
-    with pytest.raises(KeyError, match='Cannot find'):  # mmcv's words
+    with pytest.raises(KeyError, match='Cannot find'):  # the message of mmcv
         MODELS.build(dict(type='RPNHeadWithSlots', in_channels=8, conv_cfg=dict(type='NCX')))

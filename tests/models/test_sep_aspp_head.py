@@ -1,4 +1,4 @@
-"""DeepLabV3+'s head: conv_cfg reaches its pointwise convolutions, and nothing else changes."""
+"""SepASPPHead differs from mmseg's head only in its pointwise convolutions."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def separable(head):
     return blocks
 
 
-def test_without_conv_cfg_it_is_its_parent():
+def test_without_conv_cfg_it_equals_its_parent():
     ours, theirs = build(**GN), build(DepthwiseSeparableASPPHead, **GN)
     assert [type(m) for m in ours.modules()][1:] == [type(m) for m in theirs.modules()][1:]
     state = theirs.state_dict()
@@ -56,9 +56,9 @@ def test_pointwise_convolutions_are_normalized_and_depthwise_ones_plain():
     }
 
 
-def test_names_and_shapes_in_the_state_dict_are_its_parents():
+def test_its_state_dict_has_the_keys_and_shapes_of_its_parent():
     def shapes(head):
-        # mmcv names a norm after its kind: gn, nc
+        # mmcv names a norm by its type: gn, nc
         return {k.replace('.nc.', '.gn.'): v.shape for k, v in head.state_dict().items()}
 
     assert shapes(build(**NC)) == shapes(build(DepthwiseSeparableASPPHead, **GN))
@@ -85,6 +85,6 @@ def test_it_trains(slots):
         assert p.grad is not None and p.grad.abs().sum() > 0, name
 
 
-def test_the_parent_under_nc_is_the_half_swap_that_this_class_is_for():
+def test_the_parent_with_nc_is_an_error():
     with pytest.raises(HalfSwapError):
         build(DepthwiseSeparableASPPHead, **NC).train()(features())

@@ -3,30 +3,32 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nc_plugins.report as report
+from nc_plugins.records import Record
 from nc_plugins.report.runs import Run
 from nc_plugins.report.verdict import caveats, verdicts
 
-RECORD = {
-    'images_per_second': 100.0,
-    'peak_memory_mb': 512.4,
-    'memory_kind': 'process peak RSS',
-    'device': 'CPU x',
-    'threads': 2,
-    'torch': '2.11.0',
-    'commit': 'c0ffee',
-    'utc_start': '2025-01-01T00:00:00+00:00',
-    'utc_end': '2025-01-01T00:10:00+00:00',
-    'census': {'NC': 20, 'conv': 0, 'NCAffine': 20},
-}
+RECORD = Record(
+    images_per_second=100.0,
+    peak_memory_mb=512.4,
+    memory_kind='process peak RSS',
+    device='CPU x',
+    threads=2,
+    torch='2.11.0',
+    commit='c0ffee',
+    utc_start='2025-01-01T00:00:00+00:00',
+    utc_end='2025-01-01T00:10:00+00:00',
+    census={'NC': 20, 'conv': 0, 'NCAffine': 20},
+)
 
 
 def run(config, seed, top1, loss=0.5, val_loss=(1.0, 0.8), status='finished', **record):
-    """Two epochs; ``top1`` is the accuracy after the second."""
+    """A run of two epochs. ``top1`` is the accuracy after the second."""
     validations = [
         (1, {'accuracy/top1': top1 - 10, 'val/loss': val_loss[0]}),
         (2, {'accuracy/top1': top1, 'val/loss': val_loss[1]}),
@@ -40,7 +42,7 @@ def run(config, seed, top1, loss=0.5, val_loss=(1.0, 0.8), status='finished', **
         max_x=2,
         train=[(1, 2.0), (2, loss)],
         validations=validations,
-        record={**RECORD, **record},
+        record=replace(RECORD, **record),
         command=f'python tools/train.py {config}',
     )
 
@@ -90,10 +92,10 @@ def test_missing_runs_are_shown_everywhere(tmp_path):
         'missing: exit code 1',
         'missing: never started',
     ]
-    assert verdicts(summaries) == ['nc has no finished run: nothing to say about it.']
+    assert verdicts(summaries) == ['nc has no finished run.']
     said = caveats(summaries)
-    assert 'gn: seed 1 missing; its means are over the other seeds only.' in said
-    assert 'nc: seeds 0, 1 missing, all there are.' in said
+    assert 'gn: seed 1 missing; its means cover the other seeds only.' in said
+    assert 'nc: all runs are missing (seeds 0, 1).' in said
     rows = list(csv.DictReader(io.StringIO(report.results_csv(runs))))
     assert [row['status'] for row in rows] == ['finished', 'missing', 'missing', 'missing']
     assert [row['accuracy/top1'] for row in rows] == ['40.0', '', '', '']
@@ -104,7 +106,7 @@ def test_a_missing_baseline_gives_no_difference():
     summaries = report.summarize([missing(GN, 0), run(NC, 0, 45.0)])
     assert column(report.comparison_table(summaries), 'Δ top-1 accuracy (%)') == ['missing', '-']
     assert verdicts(summaries) == [
-        'gn, the baseline, has no finished run: nothing to compare with.'
+        'gn, the baseline, has no finished run, so there is no comparison.'
     ]
 
 
@@ -125,23 +127,32 @@ def test_a_diverged_run_is_named_and_never_averaged_away():
         # GN is 40, 42 (std 1.41), NC top1 and top1 + 2.
         (
             (41.0, 43.0),
-            ['1.00 higher than the baseline (better)', 'within one spread over seeds (1.41, n = 2'],
+            [
+                '1.00 higher than the baseline (better)',
+                'within one standard deviation over seeds (1.41, n = 2',
+            ],
         ),
         (
             (46.0, 48.0),
-            ['6.00 higher', '(better), 4.2 times the larger spread (1.41, n = 2 and 2).'],
+            [
+                '6.00 higher',
+                '(better), 4.2 times the larger standard deviation over seeds (1.41, n = 2 and 2).',
+            ],
         ),
-        ((42.0, 44.0), ['2.00 higher', '1.4 times', '; a hint, no more.']),
+        ((42.0, 44.0), ['2.00 higher', '1.4 times', '; weak evidence.']),
         ((30.0, 32.0), ['10.00 lower than the baseline (worse)', '7.1 times']),
-        ((40.0, 42.0), ['agree to the digits shown.']),
-        ((60.0,), ['19.00 higher', 'a single seed, so nothing is known about the spread']),
+        ((40.0, 42.0), ['are equal to the digits shown.']),
+        (
+            (60.0,),
+            ['19.00 higher', 'One side has a single seed, so its standard deviation is unknown'],
+        ),
     ],
 )
-def test_the_reading_sets_differences_beside_the_spread(top1, words):
+def test_differences_are_compared_with_the_standard_deviation(top1, words):
     runs = [run(GN, 0, 40.0), run(GN, 1, 42.0), *(run(NC, i, t) for i, t in enumerate(top1))]
     accuracy, val_loss = verdicts(report.summarize(runs))
     assert all(word in accuracy for word in words), accuracy
-    assert val_loss.startswith('validation loss (nats): nc and the baseline agree')
+    assert val_loss.startswith('validation loss (nats): nc and the baseline are equal')
 
 
 def test_lower_is_better_for_losses():
@@ -153,8 +164,8 @@ def test_lower_is_better_for_losses():
 
 def test_unequal_conditions_are_caveats():
     runs = [run(GN, 0, 40.0), run(NC, 0, 41.0, device='H', threads=1, commit='bad+dirty')]
-    runs[0].record |= {'load': 2.4, 'cores': 2}
-    runs[1].record |= {'load': 6.8, 'cores': 2}
+    runs[0].record.load, runs[0].record.cores = 2.4, 2
+    runs[1].record.load, runs[1].record.cores = 6.8, 2
     said = '\n'.join(caveats(report.summarize(runs), jobs=2))
     assert 'different devices' in said
     assert 'CPU x, H' in said
@@ -255,7 +266,7 @@ def test_plain_table_is_aligned():
     assert text.splitlines() == ['config     x', '------  ----', 'a       1.00', 'longer     -']
 
 
-def test_a_table_too_wide_for_the_terminal_is_turned():
+def test_a_table_too_wide_for_the_terminal_is_transposed():
     table = (['config', 'accuracy', 'loss'], [['a', '1.00', '2'], ['b', '3.00', '4']])
     assert report.plain(table, width=22) == report.plain(table)
     assert report.plain(table, width=19).splitlines() == [
@@ -270,12 +281,14 @@ def test_markdown_escapes_bars():
     assert report.markdown((['a'], [['x|y']])).splitlines() == ['| a |', '| :-- |', r'| x\|y |']
 
 
-def test_the_room_stands_alone():
-    """Loaded by itself, as tools/compare.py does, it brings neither torch nor OpenMMLab."""
-    room = Path(report.__file__).parent
+def test_the_report_needs_neither_torch_nor_openmmlab():
+    """Imported below an empty package, because ``nc_plugins`` itself imports both."""
+    folder = Path(report.__file__).parents[1]
     code = (
-        f'import sys; sys.path.insert(0, {str(room.parent)!r}); import report; '
-        "print([m for m in ('torch', 'mmengine', 'nc_plugins') if m in sys.modules])"
+        'import sys, types; package = types.ModuleType("nc_plugins"); '
+        f'package.__path__ = [{str(folder)!r}]; sys.modules["nc_plugins"] = package; '
+        'import nc_plugins.report; '
+        "print([m for m in ('torch', 'mmengine', 'nc_plugins.layers') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, '[]\n'), done.stderr

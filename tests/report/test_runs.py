@@ -138,7 +138,7 @@ def test_known_measures_come_first_and_unknown_ones_still_come(tmp_path):
 
     coco = run('val/loss', 'coco/segm_mAP', 'coco/bbox_mAP_50', 'coco/bbox_mAP')
     assert metric_keys([coco])[:2] == ['coco/bbox_mAP', 'coco/segm_mAP']
-    assert [m.key for m in quality_measures([coco], at_most=2)] == [
+    assert [m.key for m in quality_measures([coco], limit=2)] == [
         'coco/bbox_mAP',
         'coco/segm_mAP',
     ]

@@ -1,10 +1,9 @@
 """Detection, segmentation and translation through tools/train.py and tools/test.py.
 
-Whole runs in processes of their own, on a handful of digit images and the digits configs as they
-are; what is wrong with data in this process.
+Whole runs in new processes, with the digits configs on a small set of images. Mistakes in the data
+in this process.
 """
 
-import importlib.util
 import json
 import os
 import re
@@ -18,7 +17,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('mmcv._ext')
 import numpy as np
-from mmengine.registry import DefaultScope
+import train
 from PIL import Image
 
 from nc_plugins.datasets.digits import write_digits
@@ -27,18 +26,8 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 
 
-def tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train = tool('train')
-
-
 def write(root):
-    """data/digits under ``root``: 6 scenes to train, 2 to test, 4 images a domain."""
+    """Write data/digits into ``root``: 6 scenes to train, 2 to test, 4 images in each domain."""
     write_digits(root / 'data/digits', scenes_train=6, scenes_val=2, seed=0)
     for domain in (root / 'data/digits/unpaired').iterdir():
         for path in sorted(domain.iterdir())[4:]:
@@ -54,13 +43,10 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def spoilt(tmp_path, monkeypatch):
-    """The same data for one test to damage, in the current folder."""
+    """The same data in the current folder, for a test to damage."""
     write(tmp_path)
     monkeypatch.chdir(tmp_path)
-    scopes = dict(DefaultScope._instance_dict)
-    yield tmp_path / 'data/digits'
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
+    return tmp_path / 'data/digits'
 
 
 def run(name, *args, folder):
@@ -157,7 +143,8 @@ MISTAKES = {
     'mask of another size': (
         'segmentation',
         each('voc/SegmentationClass/*.png', shrink),
-        r'label map \S*SegmentationClass/(\S+)\.png is 64x64 and its image \S*/\1\.jpg is 128x128',
+        r'label map \S*SegmentationClass/(\S+)\.png has 64x64 pixels, but its image \S*/\1\.jpg '
+        'has 128x128',
     ),
     'corrupt mask': (
         'segmentation',
@@ -201,7 +188,7 @@ def test_unusable_data_is_one_sentence_that_names_the_file(mistake, spoilt, tmp_
 
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_file_that_breaks_a_running_training_is_named_too(workers, spoilt, tmp_path, capsys):
-    """In the middle of a training, from a worker process as well; what was trained stays."""
+    """After many iterations, also from a worker process. The checkpoints stay."""
     bad = spoilt / 'voc/JPEGImages/train_00003.jpg'
     truncate(bad)
     names = ['train_00001'] * 8 + [bad.stem]

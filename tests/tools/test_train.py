@@ -1,4 +1,4 @@
-"""tools/train.py and tools/test.py: whole runs in processes of their own, mistakes in this one."""
+"""tools/train.py and tools/test.py: whole runs in new processes, mistakes in this process."""
 
 import importlib.util
 import json
@@ -15,8 +15,9 @@ pytest.importorskip('mmpretrain')
 import cv2
 import numpy as np
 import torch
+import train
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.registry import HOOKS
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / 'configs/classification/resnet18_gn_1xb2_digits.py'
@@ -24,14 +25,10 @@ DIGITS_NC = ROOT / 'configs/classification/resnet18_nc_1xb2_digits.py'
 ITERATIONS = 10  # an epoch of the tiny folder: 20 images at batch 2
 
 
-def tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train, test = tool('train'), tool('test')
+# The standard library has a module named test too.
+spec = importlib.util.spec_from_file_location('test_tool', ROOT / 'tools' / 'test.py')
+test = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(test)
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +57,7 @@ def small(folder):
 def config(tmp_path, request):
     """Writes a config that inherits ``base``, under a name that no other test uses.
 
-    mmengine names its logger after config and second: two tests must not share both.
+    mmengine names its logger after the config and the second, and two tests must not share it.
     """
 
     def write(text='', base=DIGITS):
@@ -72,15 +69,6 @@ def config(tmp_path, request):
     return write
 
 
-@pytest.fixture(autouse=True)
-def outer_state():
-    """What a Runner in this process changes for everybody."""
-    scopes = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(scopes)
-
-
 def run(name, *args, **env):
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **env}
     command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, args)]
@@ -89,7 +77,7 @@ def run(name, *args, **env):
 
 @pytest.fixture(scope='module')
 def trained(small, tmp_path_factory):
-    """An NC training of one epoch by tools/train.py, its work_dir and its log."""
+    """The work_dir and the log of an NC training of one epoch by tools/train.py."""
     work_dir = tmp_path_factory.mktemp('runs') / 'work'
     options = ['--cfg-options', *small, 'train_cfg.max_epochs=1']
     done = run('train', DIGITS_NC, '--work-dir', work_dir, *options)
@@ -132,7 +120,7 @@ def test_resume_goes_on_and_the_test_tool_evaluates(trained, small, tmp_path):
 
 
 def test_the_tool_runs_upstreams_config_with_two_words_changed(config, folder, tmp_path):
-    """No custom_imports, no hooks of ours: tools/train.py brings both."""
+    """Without custom_imports and our hooks: tools/train.py adds both."""
     data = f"dict(_delete_=True, type='CustomDataset', data_root='{folder}', data_prefix='%s', %s)"
     pipeline = "pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]"
     loader = 'dict(batch_size=2, num_workers=0, dataset=' + data + ')\n'
@@ -193,11 +181,15 @@ MISTAKES = {
     'data root': (
         '',
         ['train_dataloader.dataset.data_root=none/here'],
-        'train_dataloader: none/here is not there; make it with `python tools/make_digits.py',
+        'train_dataloader: none/here does not exist; make it with `python tools/make_digits.py',
     ),
-    'data prefix': ('', ['val_dataloader.dataset.data_prefix=none'], '/none is not there; make it'),
+    'data prefix': (
+        '',
+        ['val_dataloader.dataset.data_prefix=none'],
+        '/none does not exist; make it',
+    ),
     'other classes': ('', ['val_dataloader.dataset.data_prefix=train/3'], 'has 0 class folders'),
-    'resume': ('', ['--resume', 'none.pth'], 'checkpoint none.pth is not there, a file is wanted'),
+    'resume': ('', ['--resume', 'none.pth'], 'checkpoint none.pth does not exist'),
     'bad file': ('', ['--resume', __file__], 'test_train.py cannot be read \\(Unpickling'),
     'base batch': (
         'auto_scale_lr = None\n',
@@ -227,7 +219,7 @@ def assert_one_sentence(capsys, wanted):
 
 def test_a_missing_config_names_its_neighbour(tmp_path, capsys):
     assert train.main([str(DIGITS).replace('_gn_', '_gm_')]) == 1
-    assert_one_sentence(capsys, "is not there; did you mean 'resnet18_gn_1xb2_digits.py'")
+    assert_one_sentence(capsys, "there is no config .*; did you mean 'resnet18_gn_1xb2_digits.py'")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the mistake is --amp without a GPU')
@@ -248,9 +240,9 @@ def test_an_option_that_is_no_assignment(option, config, capsys):
 @pytest.mark.parametrize(
     ('args', 'wanted'),
     [
-        (['none.pth'], 'checkpoint none.pth is not there'),
+        (['none.pth'], 'checkpoint none.pth does not exist'),
         ([__file__], r'test_train.py cannot be read \(Unpickling'),
-        ([__file__, '--out', 'x.json'], '--out wants a name ending in .pkl or .pickle, got x.json'),
+        ([__file__, '--out', 'x.json'], '--out must end in .pkl or .pickle, got x.json'),
     ],
 )
 def test_mistakes_of_the_test_tool(args, wanted, config, small, tmp_path, capsys):
@@ -271,12 +263,12 @@ def test_mmdet_configs_want_mmcvs_operators(config, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(preflight, 'find_spec', lambda name: name)
     monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
     assert train.main([config(text), '--work-dir', str(tmp_path / 'w')]) == 1
-    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators .*install_mmcv.py")
+    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators, and .*install_mmcv.py")
 
 
 @HOOKS.register_module(force=True)
 class FailAt(Hook):
-    """Raises after so many iterations, or before the first."""
+    """Raises an error after ``iteration`` iterations, or before the first one for 0."""
 
     def __init__(self, iteration):
         self.iteration = iteration
@@ -299,6 +291,6 @@ def test_the_unforeseen_keeps_its_traceback(iteration, existed, config, small, t
     path = config(f"custom_hooks = [dict(type='FailAt', iteration={iteration})]\n")
     with pytest.raises(RuntimeError, match='not foreseen'):
         train.main([path, '--work-dir', str(work_dir), '--cfg-options', *small])
-    # Gone if this run made it and got nowhere; the folder above goes with it.
+    # Deleted with its parent if this run created it and failed before its first iteration ended.
     assert (tmp_path / 'a').exists() == (existed or iteration > 0)
     assert (work_dir / 'mine.txt').exists() == existed

@@ -1,8 +1,9 @@
-"""What tools/train.py and tools/test.py share: arguments, config, Runner, and leaving no debris."""
+"""From command-line arguments to a config, and from a config to a run of mmengine's Runner."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 import shutil
@@ -16,9 +17,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.loading import DataError
-from .usage import UsageError, did_you_mean, explain, is_first_process, one_line
+from .explain import explain
+from .usage import UsageError, did_you_mean, is_first_process, one_line
 
-# Top-level keys that mmengine reads besides the arguments of its Runner, and ours.
+# Top-level config keys that are no arguments of the Runner: those that mmengine reads, and ours.
 RUNTIME_KEYS = {
     'activation_checkpointing',
     'compile',
@@ -34,12 +36,12 @@ RUNTIME_KEYS = {
 
 
 class _Options(DictAction):
-    """mmengine's DictAction, with argparse's own error for what it cannot read."""
+    """mmengine's DictAction that reports malformed options as argparse errors."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         for value in values:
             if '=' not in value.strip('='):
-                parser.error(f'{option_string} wants KEY=VALUE, got {value!r}')
+                parser.error(f'{option_string} must be KEY=VALUE, got {value!r}')
         try:
             super().__call__(parser, namespace, values, option_string)
         except (AssertionError, ValueError) as e:
@@ -47,7 +49,7 @@ class _Options(DictAction):
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that OpenMMLab's train and test tools share, in their meanings."""
+    """Add the arguments that OpenMMLab's train.py and test.py share."""
     parser.add_argument(
         '--work-dir', help='default: work_dir of the config, else work_dirs/<config>'
     )
@@ -56,7 +58,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         action=_Options,
         metavar='KEY=VALUE',
-        help='override keys of the config, such as optim_wrapper.optimizer.lr=0.1; lists are '
+        help='override keys of the config, such as optim_wrapper.optimizer.lr=0.1; write lists as '
         'key="[a,b]" or key=a,b',
     )
     parser.add_argument(
@@ -65,7 +67,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='default none',
     )
-    # torch.distributed.launch passes it; torchrun sets the variable.
+    # torch.distributed.launch passes this argument. torchrun sets LOCAL_RANK instead.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -75,11 +77,11 @@ def load_config(args: argparse.Namespace) -> Config:
     path = Path(args.config)
     if not path.is_file():
         near = did_you_mean(path.name, (p.name for p in path.parent.glob('*.py')))
-        raise UsageError(f'config {path} is not there{near}')
+        raise UsageError(f'there is no config {path}{near}')
     try:
         cfg = Config.fromfile(path)
     except Exception as e:
-        # A config is the user's program: whatever goes wrong in it is theirs to mend.
+        # A config is a Python program of the user, so any exception is a mistake of the user.
         raise UsageError(f'config {path} does not load: {type(e).__name__}: {one_line(e)}') from e
     if not cfg.get('model'):
         raise UsageError(f'config {path} has no model')
@@ -96,37 +98,39 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', path.stem))
     if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
-        raise UsageError(f'work_dir {cfg.work_dir} is a file, a folder is wanted')
+        raise UsageError(f'work_dir must be a folder, got the file {cfg.work_dir}')
     _set_loader_defaults(cfg)
     return cfg
 
 
-def launch(cfg: Config, go: Callable[[Runner], None]) -> None:
-    """Build the runner and hand it to ``go``.
+def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
+    """Build the Runner of ``cfg`` and call ``action`` with it.
 
-    A run that fails before its first training iteration has finished takes back the files and
-    folders it made; those that were there before stay.
+    After a failure before the end of the first training iteration, the files and folders that the
+    run has created in ``work_dir`` are deleted.
 
-    Raises: UsageError for such a failure if the config is to blame, and for an unusable data file
-        whenever it is met; anything else as it comes.
+    Raises: UsageError if a mistake in the config caused an early failure, or if a data file cannot
+        be used. Other exceptions propagate.
     """
     work_dir = Path(cfg.work_dir).absolute()
-    made = _missing_folders(work_dir)
-    before = set() if made else set(work_dir.iterdir())
+    # work_dir and its parents that do not exist yet, innermost first.
+    missing = [path for path in (work_dir, *work_dir.parents) if not path.exists()]
+    before = set() if missing else set(work_dir.iterdir())
     first = _FirstIteration()
     try:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(first, priority='LOWEST')
-        go(runner)
+        action(runner)
     except BaseException as e:
         if first.finished:
             if isinstance(e, DataError):
                 raise UsageError(e.sentence) from e
             raise
         if is_first_process():
-            _take_back(made)
-            if not made:
-                _take_back_new(work_dir, before)
+            _delete_new(work_dir, before)
+            for folder in missing:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         sentence = explain(e) if isinstance(e, Exception) else None
         if sentence is None:
             raise
@@ -140,25 +144,14 @@ class _FirstIteration(Hook):
         self.finished = True
 
 
-def _missing_folders(folder: Path) -> list[Path]:
-    """``folder`` and those of its parents that are not there yet, innermost first."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def _take_back(made: list[Path]) -> None:
-    if made:
-        shutil.rmtree(made[0], ignore_errors=True)
-    for parent in made[1:]:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
-
-
-def _take_back_new(folder: Path, before: set[Path]) -> None:
-    for entry in set(folder.iterdir()) - before:
+def _delete_new(folder: Path, before: set[Path]) -> None:
+    """Delete the entries of ``folder`` that are not in ``before``."""
+    for entry in set(folder.iterdir()) - before if folder.is_dir() else ():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Windows keeps open files
+                entry.unlink()
 
 
 def _check_top_level(options: dict, cfg: Config) -> None:
@@ -171,7 +164,7 @@ def _check_top_level(options: dict, cfg: Config) -> None:
 
 
 def _set_loader_defaults(cfg: Config) -> None:
-    """What mmpretrain's own tools fill in, and its configs rely on."""
+    """Fill in the keys that mmpretrain's own tools add to its configs."""
     if cfg.get('default_scope') != 'mmpretrain':
         return
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

@@ -1,14 +1,13 @@
-"""Reports the census and the plain convolutions of each config, a training step and a prediction.
+"""Report the layers of each config, a training step and a prediction on noise.
 
-At full width on noise; of 128x128 pixels, a 16th of VOC's crops and of their time, unless
-NC_FULL_SIZE is set.
+The model has its full width. The images have 128x128 pixels; with FULL_SIZE they have 512x512.
 """
 
 import mmseg.datasets
 import mmseg.evaluation
-import mmseg.models  # noqa: F401 - with the two above, what a fork need not import
+import mmseg.models  # noqa: F401 - imported before the fork, so once for all configs
 import torch
-from alone import FULL_SIZE, answer, census, opened
+from fresh_process import FULL_SIZE, answer, census, open_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
@@ -19,7 +18,7 @@ from torch import nn
 
 
 def report(path: str) -> dict:
-    cfg, found = opened(path)
+    cfg, found = open_config(path)
     found['metric'] = METRICS.get(cfg.val_evaluator.type) is not None
     found['unknown'] = [
         kind
@@ -38,18 +37,17 @@ def report(path: str) -> dict:
     found['census'] = census(model)
     found['plain'] = [name for name, m in model.named_modules() if type(m) is nn.Conv2d]
     found['groups'] = sorted({m.num_groups for m in model.modules() if type(m) is nn.GroupNorm})
-    model = revert_sync_batchnorm(model)  # as mmengine's Runner does in a single process
-    large = FULL_SIZE and 'r50' in found['name']
-    side = 512 if large else 128
-    # BatchNorm has nothing to normalise by where the pyramid's pool leaves one pixel an image.
-    batch = 2 if not large or found['census'].get('BN') else 1
+    model = revert_sync_batchnorm(model)  # mmengine's Runner does so in a single process
+    side = 512 if FULL_SIZE else 128
+    # The image pooling of ASPP leaves one pixel, and BatchNorm needs two values per channel.
+    batch = 1 if FULL_SIZE and not found['census'].get('BN') else 2
     found['loss'], found['untrained'] = train_step(model, cfg, side, batch)
     found['side'], found['predicted'] = side, predict(model, side)
     return found
 
 
 def train_step(model, cfg, side: int, batch: int) -> tuple[float, list[str]]:
-    """The loss of the first iteration on noise, and the parameters that got no gradient from it."""
+    """The loss of an iteration on noise, and the parameters without a usable gradient."""
     model.data_preprocessor.size = (side, side)
     labels = torch.randint(0, cfg.num_classes, (batch, 1, side, side))
     labels[:, :, :8] = 255
@@ -57,7 +55,7 @@ def train_step(model, cfg, side: int, batch: int) -> tuple[float, list[str]]:
         inputs=[torch.randint(0, 256, (3, side, side)).byte() for _ in range(batch)],
         data_samples=[SegDataSample(gt_sem_seg=PixelData(data=label)) for label in labels],
     )
-    # Not whether they moved: some gains of BatchNorm, which are 1, have gradients of 1e-6.
+    # Gradients instead of weights before and after: a gradient of 1e-6 does not change a gain of 1.
     trained = set()
     for name, parameter in model.named_parameters():
         parameter.register_post_accumulate_grad_hook(
@@ -73,7 +71,7 @@ def usable(grad) -> bool:
 
 
 def predict(model, side: int) -> list:
-    """Shape of the label map of one image of noise whose sides no stride divides."""
+    """The shape of the label map of an image whose height and width no stride divides."""
     shape = (side - 3, side * 4 // 3 - 3)
     sample = SegDataSample(metainfo=dict(ori_shape=(100, 133), img_shape=shape))
     data = dict(inputs=[torch.randint(0, 256, (3, *shape)).byte()], data_samples=[sample])

@@ -1,27 +1,23 @@
-"""Reports census, plain convolutions and parameters of each config, and a run for those in RUN.
+"""Report layers and parameters of each config, and a short run of those in STEPS.
 
-A run is one training iteration and one evaluated image, on the images in the folder that is the
-first argument: at the config's own depth and size in pixels, but 8 channels wide unless
-NC_FULL_SIZE is set.
+A run is one training iteration and one evaluated image, with the images in the folder that is the
+first argument. The model has 8 base channels; with FULL_SIZE it has its own width.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import mmcv.cnn  # noqa: F401
 import torch
 import torchvision.transforms.v2  # noqa: F401
-from alone import FULL_SIZE, answer, census, opened
+from fresh_process import FULL_SIZE, STEPS, answer, census, open_config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
-RUN = os.environ.get('RUN', '').split(',')
-
 
 def report(path: str, folder: str) -> dict:
-    cfg, found = opened(path)
+    cfg, found = open_config(path)
     model = MODELS.build(cfg.model)
     found['census'] = census(model)
     found['parameters'] = {
@@ -34,16 +30,17 @@ def report(path: str, folder: str) -> dict:
         for name, module in model.named_modules()
         if type(module) is torch.nn.Conv2d and name.startswith(('generator_AB', 'discriminator_A'))
     )
-    if found['name'] in RUN:
+    if found['name'] in STEPS:
         found['run'] = run(cfg, Path(folder))
     return found
 
 
 def run(cfg, folder: Path) -> dict:
-    for part in () if FULL_SIZE else ('generator', 'discriminator'):
-        cfg.model[part].base_channels = 8
-        if 'num_groups' in cfg.model[part].norm_cfg:
-            cfg.model[part].norm_cfg.num_groups = 4
+    if not FULL_SIZE:
+        for part in ('generator', 'discriminator'):
+            cfg.model[part].base_channels = 8
+            if 'num_groups' in cfg.model[part].norm_cfg:
+                cfg.model[part].norm_cfg.num_groups = 4
     for name in ('train_dataloader', 'val_dataloader'):
         cfg[name].dataset.data_root = str(folder)
         cfg[name].update(num_workers=0, persistent_workers=False)

@@ -1,21 +1,17 @@
-"""Reports the census of each config, its activations, and a training step for those in STEP."""
-
-import os
+"""Report layers and activations of each config, and a training step of those in STEPS."""
 
 import mmpretrain.models  # noqa: F401
 import torch
-from alone import answer, census, opened
+from fresh_process import STEPS, answer, census, open_config
 from mmengine.registry import MODELS
 from mmpretrain.registry import METRICS
 from mmpretrain.structures import DataSample
 
-STEP = os.environ.get('STEP', '').split(',')
-
 
 def report(path: str) -> dict:
-    cfg, found = opened(path)
+    cfg, found = open_config(path)
     found['metrics'] = [m.type for m in cfg.val_evaluator if METRICS.get(m.type) is not None]
-    # A narrow model has the same layers; 32 channels still divide into 32 groups.
+    # Fewer channels, the same layers. GroupNorm with 32 groups needs at least 32 channels.
     width = 32
     expansion = 4 if cfg.model.backbone.depth == 50 else 1
     cfg.model.backbone.update(stem_channels=width, base_channels=width)
@@ -26,7 +22,7 @@ def report(path: str) -> dict:
     found['groups'] = sorted({m.num_groups for m in model.modules() if hasattr(m, 'num_groups')})
     acts = [m for m in model.modules() if type(m).__module__ == 'torch.nn.modules.activation']
     found['activations'] = sorted({type(m).__name__ for m in acts})
-    if found['name'] in STEP:
+    if found['name'] in STEPS:
         model.init_weights()
         size = 64 if cfg.model.backbone.depth == 50 else 32
         samples = [DataSample().set_gt_label(label) for label in (0, 1)]

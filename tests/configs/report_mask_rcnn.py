@@ -1,27 +1,22 @@
-"""Reports what each Mask R-CNN config is made of, and a step for those in STEP.
+"""Report the layers of each config, and a training iteration and a prediction of those in STEPS.
 
-A step is one training iteration and one evaluated image, both random; 800x1333 pixels and 512
-regions take a processor two minutes, so a model made for these gets 128x213 and 16 unless
-NC_FULL_SIZE is set.
+The images are noise. An iteration at 800x1333 pixels with 512 regions takes two minutes on a CPU,
+so the configs for COCO get 128x213 pixels and 16 regions; with FULL_SIZE they get their own size.
 """
-
-import os
 
 import mmdet.datasets
 import mmdet.evaluation
 import mmdet.models  # noqa: F401
 import torch
-from alone import FULL_SIZE, answer, census, opened
+from fresh_process import FULL_SIZE, STEPS, answer, census, open_config
 from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-STEP = os.environ.get('STEP', '').split(',')
-
 
 def report(path: str) -> dict:
-    cfg, found = opened(path)
+    cfg, found = open_config(path)
     found['unknown'] = [name for name, registry in types(cfg) if registry.get(name) is None]
 
     from nc_plugins.layers import NCConv2d
@@ -36,13 +31,13 @@ def report(path: str) -> dict:
         and not isinstance(module, NCConv2d)
         and not norm_beside(model, name)
     ]
-    if found['name'] in STEP:
+    if found['name'] in STEPS:
         found.update(step(cfg, model))
     return found
 
 
 def types(cfg):
-    """Every type that the Runner would look up, with its registry."""
+    """Every type that the Runner looks up, with its registry."""
     yield cfg.val_evaluator.type, METRICS
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
@@ -55,14 +50,14 @@ def types(cfg):
 
 
 def norm_beside(model: nn.Module, name: str) -> bool:
-    """Whether a norm stands beside the convolution ``name`` in its block or ConvModule."""
+    """Whether the block or ConvModule of the convolution ``name`` contains a norm layer."""
     parent = model.get_submodule(name.rpartition('.')[0])
     norms = (nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
     return any(isinstance(child, norms) for child in parent.children())
 
 
 def step(cfg, model) -> dict:
-    """One iteration through the config's optimiser, then one image through the whole test path."""
+    """Train one iteration with the config's optimiser, then predict one image."""
     wide, high = next(t for t in cfg.test_pipeline if t.type == 'Resize').scale
     if wide > 1000 and not FULL_SIZE:
         wide, high = 213, 128
@@ -77,15 +72,16 @@ def step(cfg, model) -> dict:
         with_mask=True,
     )
     model.init_weights()
-    cfg.optim_wrapper.optimizer.weight_decay = 0.0  # it would move what has no gradient
+    # Weight decay would change parameters that have no gradient.
+    cfg.optim_wrapper.optimizer.weight_decay = 0.0
     optim = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     losses = model.train().train_step(data, optim)
     found = {
         'losses': {name: sum_of(value) for name, value in losses.items() if 'loss' in name},
-        'still': [n for n, p in model.named_parameters() if torch.equal(p, before[n])],
+        'unchanged': [n for n, p in model.named_parameters() if torch.equal(p, before[n])],
     }
-    # Untrained scores are as low as 0; below that the mask head has work too.
+    # The scores of an untrained model can be 0. The mask head needs accepted detections.
     model.roi_head.test_cfg.score_thr = -1.0
     image = {key: values[:1] for key, values in data.items()}
     with torch.no_grad():

@@ -1,0 +1,219 @@
+"""Runs trainings as child processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import fmean
+
+import psutil
+
+from ..records import HISTORY, OUTPUT
+from .progress import Screen, duration, fraction_done, validation_line
+from .runs import Run, read_run
+
+_LOG_LINES = 15
+_POLL_SECONDS = 0.3
+_GRACE_SECONDS = 10.0
+
+
+@dataclass
+class Job:
+    """A training that a comparison needs.
+
+    Attributes:
+        config, seed: what to train.
+        folder: the run folder.
+        fingerprint: identifies config and options, see ``fingerprint``.
+        command: program and arguments.
+        task: jobs with the same task are compared with each other.
+    """
+
+    config: str
+    seed: int
+    folder: Path
+    fingerprint: str
+    command: list[str]
+    task: str = ''
+
+    @property
+    def name(self) -> str:
+        return f'{Path(self.config).stem} seed {self.seed}'
+
+    def read(self) -> Run:
+        run = read_run(self.config, self.seed, self.folder, self.fingerprint)
+        run.command = shlex.join(['python', *self.command[1:]])
+        run.task = self.task
+        return run
+
+
+def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, str]:
+    """Run all unfinished jobs, at most ``parallel`` at a time.
+
+    A finished run with the job's fingerprint is reused. Any other folder is renamed, never deleted,
+    and the training starts from scratch. An exception, KeyboardInterrupt included, ends all
+    trainings before it propagates.
+
+    Returns: {job name: reason} for the jobs that failed.
+    """
+    waiting: deque[tuple[str, Job]] = deque()
+    for number, job in enumerate(jobs, 1):
+        run, title = job.read(), f'[{number}/{len(jobs)}] {job.name}'
+        if run.done:
+            screen.line(f'{title}: reusing the {run.status} run in {job.folder}')
+        else:
+            screen.line(f'{title}: to run ({run.why})')
+            waiting.append((title, job))
+
+    running: list[_Child] = []
+    failed: dict[str, str] = {}
+    seconds: dict[str, list[float]] = {}
+    try:
+        with screen.bars:
+            while waiting or running:
+                while waiting and len(running) < parallel:
+                    title, job = waiting.popleft()
+                    old = _rename_old(job.folder)
+                    kept = f', old folder kept as {old}' if old else ''
+                    screen.line(f'{title}: starting{kept}')
+                    running.append(_Child(title, job, parallel))
+                time.sleep(_POLL_SECONDS)
+                for child in list(running):
+                    # Poll before reading the files, so that the last lines are not missed.
+                    code = child.process.poll()
+                    for line in child.new_validations():
+                        left = _time_left(running, [job for _, job in waiting], seconds, parallel)
+                        screen.line(f'{child.title}, {line}{left}')
+                    if code is None:
+                        continue
+                    running.remove(child)
+                    if why := child.end(code, screen):
+                        failed[child.job.name] = why
+                    else:
+                        seconds.setdefault(child.job.task, []).append(child.age)
+                screen.show({child.title: child.run for child in running})
+    finally:
+        _stop([child.process for child in running])
+    return failed
+
+
+class _Child:
+    """A running training. ``run`` is its folder as last read."""
+
+    def __init__(self, title: str, job: Job, parallel: int) -> None:
+        self.title, self.job = title, job
+        self.started = time.monotonic()
+        self._printed = 0
+        self._size = -1
+        job.folder.mkdir(parents=True)
+        self.run = job.read()
+        env = {**os.environ, 'PYTHONUNBUFFERED': '1'}
+        if parallel > 1:
+            env['OMP_NUM_THREADS'] = str(max(1, _cores() // parallel))
+        with (job.folder / OUTPUT).open('wb') as log:
+            # In a process group of its own the training does not receive Ctrl-C. This program
+            # does, and ends the training with its data loading workers.
+            self.process = subprocess.Popen(
+                job.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,  # POSIX
+                creationflags=getattr(subprocess, 'CREATE_NEW_PROCESS_GROUP', 0),  # Windows
+            )
+
+    @property
+    def age(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def expected(self) -> float | None:
+        """Estimated seconds of the whole training, or None before its first progress."""
+        done = fraction_done(self.run)
+        return self.age / done if done else None
+
+    def new_validations(self) -> list[str]:
+        """A line for each validation since the last call."""
+        history = self.job.folder / HISTORY
+        size = history.stat().st_size if history.exists() else -1
+        if size == self._size:
+            return []
+        self._size, self.run = size, self.job.read()
+        count = len(self.run.validations)
+        lines = [validation_line(self.run, i) for i in range(self._printed, count)]
+        self._printed = count
+        return lines
+
+    def end(self, code: int, screen: Screen) -> str:
+        """Print how the training ended. Return why it failed, or an empty string."""
+        run = self.job.read()
+        if run.done:
+            screen.line(f'{self.title}: {run.status} in {duration(self.age)}')
+            return ''
+        why = f'exit code {code}, {run.why}'
+        if code == 0:
+            why += ' (no record.json: does the config have the hook RunRecordHook?)'
+        log = self.job.folder / OUTPUT
+        screen.line(f'{self.title}: FAILED, {why}; the end of {log}:')
+        for line in log.read_text('utf-8', 'replace').splitlines()[-_LOG_LINES:]:
+            screen.line(f'    {line}')
+        return why
+
+
+def _time_left(
+    running: list[_Child], waiting: list[Job], seconds: dict[str, list[float]], parallel: int
+) -> str:
+    """'; 3 min left', from the ``seconds`` of finished runs and the progress of running ones.
+
+    '; more than 3 min left' if no run of some task has made progress yet.
+    """
+    known = {task: list(values) for task, values in seconds.items()}
+    for child in running:
+        if child.expected:
+            known.setdefault(child.job.task, []).append(child.expected)
+    mean = {task: fmean(values) for task, values in known.items()}
+    left = sum(mean.get(job.task, 0.0) for job in waiting)
+    for child in running:
+        left += max(0.0, (child.expected or mean.get(child.job.task, 0.0)) - child.age)
+    tasks = {job.task for job in [*waiting, *(child.job for child in running)]}
+    complete = tasks <= mean.keys()
+    if not complete and left == 0.0:
+        return ''
+    return f'; {"" if complete else "more than "}{duration(left / parallel)} left'
+
+
+def _rename_old(folder: Path) -> str:
+    """Move ``folder`` out of the way and return its new name; '' if there is no such folder."""
+    if not folder.exists():
+        return ''
+    stamp = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%S%f')
+    return folder.rename(folder.with_name(f'{folder.name}.old-{stamp}')).name
+
+
+def _cores() -> int:
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _stop(trainings: Sequence[subprocess.Popen]) -> None:
+    """End the trainings with all processes they started. Kill what remains after a while."""
+    processes = []
+    for training in trainings:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(training.pid)
+            processes += [process, *process.children(recursive=True)]
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(process)
+        _, processes = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
