@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
 #include <torch/version.h>
 
 #include <optional>
@@ -34,13 +35,31 @@ std::vector<const nc::Kernels*> runnable() {
 
 const nc::Kernels* kernels = runnable().front();
 
-nc::Parallel parallel() {
-  return {at::get_num_threads(), [](int64_t n, void (*task)(const void*, int64_t), const void* f) {
-            at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-              for (int64_t i = begin; i < end; i++) task(f, i);
-            });
-          }};
+// Runs task(context, i) for i in [0, n) on the threads of torch.
+void run_parallel(int64_t n, void (*task)(const void*, int64_t), const void* context) {
+#ifdef INTRA_OP_PARALLEL
+  at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) task(context, i);
+  });
+#else
+  // Compiled without OpenMP, the template above runs on one thread. A loop of TensorIterator is
+  // compiled into torch and has torch's threads. Element i of this tensor stands for task i.
+  Tensor tasks = at::empty({n}, at::kByte);
+  auto* first = static_cast<const char*>(tasks.const_data_ptr());
+  auto loop = [&](char** data, const int64_t*, int64_t size0, int64_t size1) {
+    int64_t begin = data[0] - first;
+    for (int64_t i = begin; i < begin + size0 * size1; i++) task(context, i);
+  };
+  at::TensorIteratorConfig()
+      .check_all_same_dtype(false)
+      .resize_outputs(false)
+      .add_output(tasks)
+      .build()
+      .for_each(loop, 1);
+#endif
 }
+
+nc::Parallel parallel() { return {at::get_num_threads(), run_parallel}; }
 
 // Scratch of one call. What small calls need stays with the thread for the next one: fresh memory
 // costs a page fault every 4 KiB, which on small maps is more than the arithmetic.

@@ -142,27 +142,43 @@ void multiply(int64_t rows, Left<T> a, int64_t steps, int64_t blocks, int64_t ju
   if (rows) tile_of_rows<T, 1, PACKED>(a, steps, blocks, jump, b, c, vectors, accumulate);
 }
 
+// The lanes of two vectors in turn: a[i], b[i], a[i + 1], b[i + 1], ..., a vector of them, from i = 0
+// on if HALF is 0 and from i = width / 2 on if HALF is 1.
+#ifdef __clang__
+template <class T, int HALF, int... LANE>
+NC_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b, std::integer_sequence<int, LANE...>) {
+  constexpr int n = width<T>;
+  return __builtin_shufflevector(a, b, (HALF * n / 2 + LANE / 2 + LANE % 2 * n)...);
+}
+template <class T, int HALF>
+NC_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
+  return interleave<T, HALF>(a, b, std::make_integer_sequence<int, width<T>>{});
+}
+#else  // GCC has the same builtin from version 12 on
+template <class T, int HALF>
+NC_INLINE Vector<T> interleave(Vector<T> a, Vector<T> b) {
+  constexpr int n = width<T>;
+  typename Vectors<T>::mask lanes;
+#pragma GCC unroll 16
+  for (int i = 0; i < n; i++)
+    lanes[i] = static_cast<typename Vectors<T>::lane>(HALF * n / 2 + i / 2 + i % 2 * n);
+  return __builtin_shuffle(a, b, lanes);
+}
+#endif
+
 // to[j][i] = from[i][j] for a square of `width` rows, which lie so far apart.
 template <class T>
 NC_INLINE void transpose_square(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   constexpr int n = width<T>;
-  using Lane = typename Vectors<T>::lane;
-  typedef typename Vectors<T>::mask Index;
   Vector<T> row[n], next[n];
 #pragma GCC unroll 16
   for (int i = 0; i < n; i++) row[i] = load(from + i * from_stride);
-  Index low, high;  // interleave two rows: the perfect shuffle, log2(n) times, transposes
-#pragma GCC unroll 16
-  for (int i = 0; i < n; i++) {
-    low[i] = static_cast<Lane>(i / 2 + (i % 2) * n);
-    high[i] = static_cast<Lane>(n / 2 + i / 2 + (i % 2) * n);
-  }
 #pragma GCC unroll 4
   for (int done = 1; done < n; done *= 2) {
 #pragma GCC unroll 16
     for (int i = 0; i < n / 2; i++) {
-      next[2 * i] = __builtin_shuffle(row[i], row[i + n / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(row[i], row[i + n / 2], high);
+      next[2 * i] = interleave<T, 0>(row[i], row[i + n / 2]);
+      next[2 * i + 1] = interleave<T, 1>(row[i], row[i + n / 2]);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < n; i++) row[i] = next[i];
