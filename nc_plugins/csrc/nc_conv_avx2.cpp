@@ -1,4 +1,5 @@
-// AVX2 and FMA: 16 registers, so a tile of 6 x 2 vectors.
+// The kernels for AVX2 and FMA. 16 vector registers hold a tile of 6 x 2 vectors, 2 vectors of the
+// panel and a broadcast value.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>

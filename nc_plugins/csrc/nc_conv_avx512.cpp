@@ -1,4 +1,5 @@
-// AVX-512: 32 registers, so a tile of 8 x 3 vectors with its row of the right side fits.
+// The kernels for AVX-512. 32 vector registers hold a tile of 8 x 3 vectors, 3 vectors of the panel
+// and a broadcast value.
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -10,7 +11,8 @@
 
 #if defined(__x86_64__)
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
 #endif

@@ -1,4 +1,4 @@
-// Whatever the compiler takes for granted on this architecture: vectors of 16 bytes.
+// The kernels for every processor of the architecture, with vectors of 16 bytes (SSE2, NEON).
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
