@@ -76,8 +76,8 @@ def cpu_backend() -> dict:
         def build_extension(self, extension) -> None:
             try:
                 super().build_extension(extension)
-            except Exception as error:
-                report_not_built(f'compiling failed ({error})')
+            except Exception:
+                report_not_built('the compiler failed, see its messages above')
 
     extension = CppExtension(
         'nc_plugins.ops._C',

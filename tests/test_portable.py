@@ -1,6 +1,7 @@
 """The package imports on every platform, and with torch as the only other package."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +70,13 @@ def test_the_package_works_with_torch_alone():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].endswith('(2, 4, 8, 8)')
+
+
+def test_setup_reports_a_backend_that_it_cannot_build():
+    environment = {**os.environ, 'CXX': '/no/compiler'}
+    command = [sys.executable, 'setup.py', '--name']
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == 'nc_plugins'
+    (message,) = (line for line in result.stderr.splitlines() if 'was not built' in line)
+    assert '/no/compiler' in message and 'pip install -v --no-build-isolation' in message
