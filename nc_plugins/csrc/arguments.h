@@ -16,8 +16,14 @@ namespace nc {
 using at::IntArrayRef;
 using at::Tensor;
 
+// PyTorch passes None for a Tensor argument as a tensor that is not defined.
+inline void check_defined(const char* name, const Tensor& tensor) {
+  TORCH_CHECK(tensor.defined(), "nc_conv: ", name, " is None, wanted a Tensor");
+}
+
 // Checks that `tensor` has the dtype and the device of `input`.
 inline void check_alike(const char* name, const Tensor& tensor, const Tensor& input) {
+  check_defined(name, tensor);
   TORCH_CHECK(tensor.scalar_type() == input.scalar_type(), "nc_conv: ", name, " has dtype ",
               tensor.scalar_type(), ", wanted ", input.scalar_type(), " as input has");
   TORCH_CHECK(tensor.device() == input.device(), "nc_conv: ", name, " is on ", tensor.device(),
@@ -55,6 +61,8 @@ inline void check_entries(const char* name, IntArrayRef values, int64_t count, i
 // and right of each axis: [left0, right0, left1, right1, ...].
 inline Geometry check_geometry(const Tensor& input, const Tensor& weight, IntArrayRef stride,
                                IntArrayRef pads, IntArrayRef dilation, int64_t groups) {
+  check_defined("input", input);
+  check_defined("weight", weight);
   TORCH_CHECK(input.dim() >= 3 && input.dim() <= 5, "nc_conv: input has shape ", input.sizes(),
               ", wanted [N, C, *size] with 1 to 3 spatial axes");
   TORCH_CHECK(input.device().is_cpu(), "nc_conv: input is on ", input.device(), ", wanted cpu");

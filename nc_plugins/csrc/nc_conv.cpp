@@ -1,9 +1,12 @@
-// The operators of the "cpu" backend as torch sees them; nc_plugins/ops/cpu.py calls them.
+// The operators torch.ops.nc_plugins.nc_conv_forward and nc_conv_backward, on CPU tensors. They
+// check their arguments, allocate the results and call the kernels. nc_plugins/ops/cpu.py calls
+// them.
 #include <Python.h>
 #include <torch/library.h>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/TensorIterator.h>
 #include <torch/version.h>
 
 #include <optional>
@@ -19,62 +22,85 @@ using at::IntArrayRef;
 using at::Tensor;
 using OptionalTensor = std::optional<Tensor>;
 
-std::vector<const nc::Kernels*> runnable() {
-  std::vector<const nc::Kernels*> sets;  // fastest first
+// The kernels that this processor supports, fastest first.
+std::vector<const nc::Kernels*> supported_kernels() {
+  std::vector<const nc::Kernels*> sets;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (wide && __builtin_cpu_supports("fma")) sets.push_back(&nc::avx512);
+  bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  if (has_avx512 && __builtin_cpu_supports("fma")) sets.push_back(&nc::avx512);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&nc::avx2);
 #endif
   sets.push_back(&nc::baseline);
   return sets;
 }
 
-const nc::Kernels* kernels = runnable().front();
+const nc::Kernels* kernels = supported_kernels().front();  // those in use
 
-nc::Parallel parallel() {
-  return {at::get_num_threads(), [](int64_t n, void (*task)(const void*, int64_t), const void* f) {
-            at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-              for (int64_t i = begin; i < end; i++) task(f, i);
-            });
-          }};
+// Runs task(context, i) for i in [0, n) on the threads of torch.
+void run_parallel(int64_t n, void (*task)(const void*, int64_t), const void* context) {
+#ifdef INTRA_OP_PARALLEL
+  at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) task(context, i);
+  });
+#else
+  // Compiled without OpenMP, the template above runs on one thread. A loop of TensorIterator is
+  // compiled into torch and has torch's threads. Element i of this tensor stands for task i.
+  Tensor tasks = at::empty({n}, at::kByte);
+  auto* first = static_cast<const char*>(tasks.const_data_ptr());
+  auto loop = [&](char** data, const int64_t*, int64_t size0, int64_t size1) {
+    int64_t begin = data[0] - first;
+    for (int64_t i = begin; i < begin + size0 * size1; i++) task(context, i);
+  };
+  at::TensorIteratorConfig()
+      .check_all_same_dtype(false)
+      .resize_outputs(false)
+      .add_output(tasks)
+      .build()
+      .for_each(loop, 1);
+#endif
 }
 
-// Scratch of one call. What small calls need stays with the thread for the next one: fresh memory
-// costs a page fault every 4 KiB, which on small maps is more than the arithmetic.
+nc::Parallel parallel() { return {at::get_num_threads(), run_parallel}; }
+
+// The scratch memory of one call. Up to 16 MiB of it stay with the thread for its next call: fresh
+// memory costs a page fault every 4 KiB, which takes longer than the arithmetic on small maps.
 class Scratch {
  public:
   ~Scratch() {
-    if (used_ > most_kept || used_ <= kept().nbytes()) return;
+    if (used_ > max_kept || used_ <= kept().nbytes()) return;
     try {
-      kept() = bytes(used_);
-    } catch (...) {  // no memory to keep: the next call asks again
+      kept() = allocate_bytes(used_);
+    } catch (...) {  // out of memory: the next call allocates again
     }
   }
   static void* allocate(void* self, size_t size) { return static_cast<Scratch*>(self)->take(size); }
 
  private:
-  static constexpr size_t most_kept = 16 << 20;
-  static Tensor bytes(size_t size) { return at::empty({static_cast<int64_t>(size)}, at::kByte); }
+  static constexpr size_t max_kept = 16 << 20;
+  static Tensor allocate_bytes(size_t size) {
+    return at::empty({static_cast<int64_t>(size)}, at::kByte);
+  }
   static Tensor& kept() {
-    static thread_local Tensor memory = bytes(0);
+    static thread_local Tensor memory = allocate_bytes(0);
     return memory;
   }
   void* take(size_t size) {
-    size_t at = used_;
+    size_t offset = used_;
     used_ += (size + 63) / 64 * 64;
-    if (used_ <= kept().nbytes()) return static_cast<char*>(kept().data_ptr()) + at;
-    held_.push_back(bytes(size));
+    if (used_ <= kept().nbytes()) return static_cast<char*>(kept().data_ptr()) + offset;
+    held_.push_back(allocate_bytes(size));
     return held_.back().data_ptr();
   }
-  size_t used_ = 0;
-  std::vector<Tensor> held_;
+  size_t used_ = 0;           // bytes that this call asked for
+  std::vector<Tensor> held_;  // memory of this call alone
 };
 
+// `x` as a contiguous or channels_last tensor, whichever it is closer to.
 Tensor arranged(const Tensor& x) { return x.contiguous(x.suggest_memory_format()); }
 
+// The memory of an arranged tensor [N, channels, *size].
 template <class T>
 nc::Image<T> image(const Tensor& x) {
   auto* data = static_cast<T*>(x.data_ptr());
@@ -84,6 +110,7 @@ nc::Image<T> image(const Tensor& x) {
   return {data, channels * pixels, 1, channels};
 }
 
+// The memory of an optional contiguous tensor, or null.
 template <class T>
 const T* pointer(const OptionalTensor& x) {
   return x ? x->const_data_ptr<T>() : nullptr;
@@ -113,8 +140,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& input, const Te
   if (a) a = a->contiguous();
   if (b) b = b->contiguous();
   int64_t axes = x.dim() - 2;
-  Tensor out = at::empty(output_shape(geometry, w.size(0), axes), x.options(),
-                         x.suggest_memory_format());
+  Tensor out =
+      at::empty(output_shape(geometry, w.size(0), axes), x.options(), x.suggest_memory_format());
   auto map = [&] { return at::empty(output_shape(geometry, groups, axes), x.options()); };
   Tensor mean = map(), mean_correction = map(), rstd = map();
   if (out.numel() == 0) {  // the maps are not empty if weight has no output channels
@@ -228,11 +255,12 @@ TORCH_LIBRARY_IMPL(nc_plugins, CPU, m) {
   m.impl("nc_conv_backward", backward);
 }
 
-// The Python module: which instruction sets run here, and a switch between them for tests.
+// The Python module nc_plugins.ops._C. It lists the supported instruction sets and lets tests
+// choose one.
 
 PyObject* instruction_sets(PyObject*, PyObject*) {
   PyObject* names = PyList_New(0);
-  for (auto* set : runnable()) {
+  for (auto* set : supported_kernels()) {
     PyObject* name = PyUnicode_FromString(set->name);
     PyList_Append(names, name);
     Py_DECREF(name);
@@ -243,7 +271,7 @@ PyObject* instruction_sets(PyObject*, PyObject*) {
 PyObject* select(PyObject*, PyObject* name) {
   const char* text = PyUnicode_AsUTF8(name);
   if (!text) return nullptr;
-  for (auto* set : runnable())
+  for (auto* set : supported_kernels())
     if (std::string(text) == set->name) {
       kernels = set;
       Py_RETURN_NONE;
@@ -252,7 +280,8 @@ PyObject* select(PyObject*, PyObject* name) {
 }
 
 PyMethodDef methods[] = {
-    {"instruction_sets", instruction_sets, METH_NOARGS, "Names that run here, fastest first."},
+    {"instruction_sets", instruction_sets, METH_NOARGS,
+     "Names of the supported sets, fastest first."},
     {"select", select, METH_O, "Use the kernels of this instruction set from now on."},
     {nullptr, nullptr, 0, nullptr}};
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1, methods};

@@ -1,5 +1,8 @@
-// Normalized convolution on CPU: what the torch binding (nc_conv.cpp) and the kernels say to
-// each other. Knows nothing of torch.
+// Normalized convolution on CPU: the interface between the torch binding (nc_conv.cpp) and the
+// kernels (forward.h, backward.h). It does not depend on torch.
+//
+// Letters in comments: N samples, G groups, C input and O output channels of one group, K taps of
+// the kernel, I = C * K values of a patch, L output positions of a sample.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +10,10 @@
 
 namespace nc {
 
-// Runs task(i) for i in [0, n), in parallel; tasks of one call must not depend on each other.
+// Runs task(i) for i in [0, n) in parallel. The tasks of one call must not depend on each other.
 struct Parallel {
   int64_t threads;
-  void (*run)(int64_t n, void (*task)(const void*, int64_t), const void* context);
+  void (*run)(int64_t n, void (*task)(const void* context, int64_t i), const void* context);
 
   template <class F>
   void operator()(int64_t n, const F& task) const {
@@ -18,52 +21,59 @@ struct Parallel {
   }
 };
 
-// A convolution over three spatial axes (an image has depth 1), in input pixels.
-// Channels are those of one group.
+// A convolution over three spatial axes in input pixels. An image has depth 1, a line also height
+// 1. in_channels and out_channels count the channels of one group. pad holds the zeros to the left
+// of each axis; the zeros to the right follow from out.
 struct Geometry {
   int64_t batch, groups, in_channels, out_channels;
   int64_t in[3], out[3], kernel[3], stride[3], pad[3], dilation[3];
 
-  int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }
-  int64_t patch() const { return in_channels * taps(); }  // I of the definition
-  int64_t in_size() const { return in[0] * in[1] * in[2]; }
-  int64_t out_size() const { return out[0] * out[1] * out[2]; }  // L, positions of a sample
-  int64_t columns() const { return batch * out_size(); }
+  int64_t taps() const { return kernel[0] * kernel[1] * kernel[2]; }  // K
+  int64_t patch() const { return in_channels * taps(); }              // I
+  int64_t in_size() const { return in[0] * in[1] * in[2]; }           // pixels of a sample
+  int64_t out_size() const { return out[0] * out[1] * out[2]; }       // L
+  int64_t columns() const { return batch * out_size(); }              // of the im2col matrix
 };
 
-// [N, channels, size] in memory: contiguous (pixel == 1) or channels_last (channel == 1).
+// A tensor [N, channels, pixels], contiguous (pixel_stride is 1) or channels_last (channel_stride
+// is 1). Strides count elements.
 template <class T>
 struct Image {
   T* data;
-  int64_t sample, channel, pixel;  // strides in elements
+  int64_t sample_stride, channel_stride, pixel_stride;
 };
 
+// Arguments of the forward pass. The mean of a patch is mean + mean_correction: the second term is
+// the rounding error of the first.
 template <class T>
 struct Forward {
   Geometry geometry;
   Image<const T> input;
-  const T *weight, *gain, *bias;  // [G*O, I], [G*O] or null
-  Image<T> output;
-  T *mean, *rest, *rstd;  // [N, G, L] each, written; the mean of a patch is mean + rest
+  const T *weight, *gain, *bias;     // [G * O, I], [G * O] or null, [G * O] or null
+  Image<T> output;                   // written
+  T *mean, *mean_correction, *rstd;  // [N, G, L] each, written
   double eps;
   bool center, scale;
-  void* (*allocate)(void* context, size_t bytes);  // scratch, 64-byte aligned, freed by the caller
+  // Returns 64-byte aligned memory that lives until the end of the call.
+  void* (*allocate)(void* context, size_t bytes);
   void* context;
 };
 
+// Arguments of the backward pass. A gradient whose pointer is null is not computed.
 template <class T>
 struct Backward {
   Geometry geometry;
   Image<const T> input, grad;
-  const T *weight, *gain, *mean, *rest, *rstd;
-  Image<T> grad_input;                     // data null: not wanted
-  T *grad_weight, *grad_gain, *grad_bias;  // null: not wanted
+  const T *weight, *gain, *mean, *mean_correction, *rstd;  // as in Forward
+  Image<T> grad_input;
+  T *grad_weight, *grad_gain, *grad_bias;
   bool center, scale;
   void* (*allocate)(void* context, size_t bytes);
   void* context;
 };
 
-// The kernels are compiled once for each instruction set and chosen when the library is loaded.
+// The kernels of one instruction set. All sets that the compiler supports are compiled; the fastest
+// one that the processor supports is chosen when the library is loaded.
 struct Kernels {
   const char* name;
   void (*forward_float)(const Forward<float>&, const Parallel&);

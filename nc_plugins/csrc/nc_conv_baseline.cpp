@@ -1,9 +1,10 @@
-// Whatever the compiler takes for granted on this architecture: vectors of 16 bytes.
+// The kernels for every processor of the architecture, with vectors of 16 bytes (SSE2, NEON).
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "nc_conv.h"
 

@@ -148,10 +148,10 @@ def test_a_sparse_tensor_raises(name):
         forward(**{name: arguments()[name].to_sparse()})
 
 
-@pytest.mark.parametrize('name', ['input', 'weight'])
+@pytest.mark.parametrize('name', ['input', 'weight', 'grad', *MAPS])
 def test_none_in_place_of_a_tensor_raises(name):
-    with pytest.raises(RuntimeError, match=f"for argument '{name}' but instead found type"):
-        forward(**{name: None})
+    with pytest.raises(RuntimeError, match=f'{name} is None, wanted a Tensor'):
+        backward(**{name: None})
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
