@@ -15,6 +15,7 @@ from command_line import required_imports, run_tool
 with required_imports():
     from mmengine.evaluator import DumpResults
 
+    from nc_plugins.engine.census import DeployHook
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
     from nc_plugins.engine.usage import UsageError
@@ -48,6 +49,7 @@ def evaluate(args):
     def test(runner):
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.register_hook(DeployHook())
         runner.test()
 
     build_and_run(cfg, test)

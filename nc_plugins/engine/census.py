@@ -1,43 +1,55 @@
-"""Says at the start of training what the model is made of, and refuses half a swap."""
+"""Joins pairs and reports the layers of a model at the start of a run."""
 
 from __future__ import annotations
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
+from torch import nn
 
-from ..layers import HalfSwapError, NCAffine, layer_census
+from ..layers import HalfSwapError, NCAffine, deploy, join_affines, layer_census
+from ..layers.half_swap import check_half_swap
 
 
 @HOOKS.register_module(force=True)
 class NCCensusHook(Hook):
-    """Logs the census of layers before the first iteration.
+    """Joins each NC convolution with its NCAffine, and logs the census of layers.
 
-    The layers themselves catch an NC convolution or norm slot without its other half, in the first
-    forward; what the census alone can tell is refused here, earlier. The counts are also left in
-    the message hub, under ``nc_census``.
+    The number of joined pairs and the census are logged before training; the census is also in the
+    message hub under ``nc_census``. Joining makes a pair as fast as a layer with its own affine
+    and changes neither names nor parameters.
 
     Raises:
-        HalfSwapError: NC in the norm slots but not one NC convolution.
+        HalfSwapError: before training, if conv_cfg and norm_cfg do not go together.
     """
 
+    def before_run(self, runner) -> None:
+        self.joined = join_affines(unwrapped(runner.model))
+
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         census = layer_census(model)
         runner.message_hub.update_info('nc_census', census)
         counts = ', '.join(f'{count} {kind}' for kind, count in census.items() if count)
         runner.logger.info(f'layer census: {counts or "no convolution and no norm"}')
+        if census['NCAffine']:
+            runner.logger.info(f'{self.joined} NC convolutions joined with their NCAffine')
 
+        check_half_swap(model)
         convolutions = census['NC'] + census['NCWS']
-        strict = [m for m in model.modules() if isinstance(m, NCAffine) and not m.allow_plain]
-        if strict and not convolutions:
+        unpaired = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, NCAffine) and not module.allow_plain
+        ]
+        if unpaired and not convolutions:
             raise HalfSwapError(
-                f'{len(strict)} NC norm slots but no NC convolution, so nothing is '
-                "normalised: set conv_cfg=dict(type='NC') beside norm_cfg=dict(type='NC')"
+                f"{unpaired[0]} and {len(unpaired) - 1} other layers have norm_cfg type 'NC', but "
+                'the model has no NC convolution, so nothing is normalised: set conv_cfg=dict(type='
+                "'NC') beside norm_cfg=dict(type='NC')"
             )
         if convolutions and census['BN']:
-            # Not an error: it may stand behind a plain convolution. The layers tell, in the first
-            # forward, but torch.compile hides that from them.
+            # Not an error: BatchNorm may follow a plain convolution.
             runner.logger.warning(
                 f'{census["BN"]} BatchNorm layers beside NC convolutions: these parts depend on '
                 "the batch; norm_cfg=dict(_delete_=True, type='NC') replaces them"
@@ -48,3 +60,23 @@ class NCCensusHook(Hook):
                 f'NC convolutions and {", ".join(others)} norms in one model: where one follows '
                 'the other, activations are normalised twice, as the config says'
             )
+
+
+class DeployHook(Hook):
+    """Tests with the deployed copy of the model, see :func:`nc_plugins.deploy`.
+
+    It acts after all other hooks, because mmengine's EMAHook exchanges weights before a test.
+    """
+
+    priority = 'LOWEST'
+
+    def before_test_epoch(self, runner) -> None:
+        if is_model_wrapper(runner.model):
+            runner.model.module = deploy(runner.model.module)
+        else:
+            runner.model = deploy(runner.model)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of DistributedDataParallel and similar wrappers."""
+    return model.module if is_model_wrapper(model) else model

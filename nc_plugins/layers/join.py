@@ -38,12 +38,20 @@ def neighbours(model: nn.Module) -> Iterator[Neighbours]:
         if not _norm_follows_conv(parent):
             continue
         children = [(name, child) for name, child in parent._modules.items() if child is not None]
-        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
-            channels = getattr(norm, 'num_features', getattr(norm, 'num_channels', None))
+        following = [child for _, child in children[2:]] + [None]
+        for (conv_name, conv), (norm_name, norm), after in zip(
+            children, children[1:], following, strict=False
+        ):
             is_conv = hasattr(conv, 'kernel_size') and hasattr(conv, 'out_channels')
-            if is_conv and channels is not None and channels == conv.out_channels:
+            # Two norms in a row say that the parent registers its norms apart from its convolutions.
+            if is_conv and _channels(norm) == conv.out_channels and _channels(after) is None:
                 prefix = f'{path}.' if path else ''
                 yield Neighbours(prefix + conv_name, conv, prefix + norm_name, norm, parent)
+
+
+def _channels(norm: nn.Module | None) -> int | None:
+    """Number of channels if the module is a norm over channels, else None."""
+    return getattr(norm, 'num_features', getattr(norm, 'num_channels', None))
 
 
 def _norm_follows_conv(parent: nn.Module) -> bool:

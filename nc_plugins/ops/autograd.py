@@ -36,7 +36,12 @@ class NormalizedConvolution(torch.autograd.Function):
             else:
                 backend = BACKENDS[ctx.backend]
                 grads = backend.backward(grad, input, weight, gain, tuple(saved), needs, ctx.plan)
-            dtypes = (input.dtype, weight.dtype, ctx.bias_dtype, None if gain is None else gain.dtype)
+            dtypes = (
+                input.dtype,
+                weight.dtype,
+                ctx.bias_dtype,
+                None if gain is None else gain.dtype,
+            )
             grads = [
                 cast(part, dtype) if need else None
                 for part, dtype, need in zip(grads, dtypes, needs, strict=True)

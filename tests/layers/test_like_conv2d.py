@@ -20,7 +20,7 @@ from nc_plugins.layers import (
     join_affines,
 )
 
-from .models import X, pair, randomize
+from .models import X, randomize
 
 BACKENDS = [name for name in ops.available_backends() if name != 'triton']
 
@@ -177,7 +177,7 @@ def test_every_kind_of_write_to_the_weight_counts(backend, joined, training):
     outs = [check()]
     model[0].weight.data.mul_(torch.rand(4, 1, 1))
     outs.append(check())
-    model[3].weight.detach().numpy()[...] += np.arange(6).reshape(1, 6, 1, 1)
+    model[3].weight.detach().numpy()[...] += np.arange(24).reshape(4, 6, 1, 1) % 5
     outs.append(check())
     model[0].weight.data = torch.randn_like(model[0].weight)
     outs.append(check())
@@ -212,7 +212,6 @@ def test_copies(copied):
     torch.testing.assert_close(copied(model)(X), model(X))
     out = model(X)
     torch.testing.assert_close(pickle.loads(pickle.dumps(out.detach())), out.detach())
-    torch.testing.assert_close(copied(pair()[0](X).detach()), copied(pair()[0](X).detach()) * 1)
 
 
 @networks
@@ -233,7 +232,7 @@ def test_concurrent_calls(backend, joined):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize('integer', [np.int64, np.int32, np.uint8, torch.tensor])
+@pytest.mark.parametrize('integer', [np.int64, np.int32, np.uint8])
 def test_integers_of_other_libraries(integer):
     model = NCConv2d(
         4, 6, integer(3), stride=integer(2), padding=integer(1), dilation=integer(1), groups=2

@@ -8,6 +8,7 @@ from nc_plugins.ops import reference
 
 X = torch.zeros(2, 4, 6, 6)
 W = torch.zeros(8, 4, 3, 3)
+B = torch.zeros(8)
 
 
 @pytest.mark.parametrize('module', [ops, reference], ids=['ops', 'reference'])
@@ -29,11 +30,16 @@ W = torch.zeros(8, 4, 3, 3)
         ((X, W[:7, :2]), {'groups': 2}, ValueError, 'groups is 2, wanted a divisor of 4 .* and 7'),
         ((X, W), {'eps': 0}, ValueError, 'eps is 0, wanted a number above 0'),
         ((X, W), {'eps': float('nan')}, ValueError, 'eps is nan, wanted a number above 0'),
-        ((X, W), {'stride': 0}, ValueError, 'stride is 0, wanted an integer or 2 of at least 1'),
+        (
+            (X, W),
+            {'stride': 0},
+            ValueError,
+            'stride is 0, wanted an integer or 2 integers of at least 1',
+        ),
         ((X, W), {'dilation': (1, 2, 3)}, ValueError, r'dilation is \(1, 2, 3\), wanted'),
         ((X, W), {'padding': -1}, ValueError, 'padding is -1, wanted'),
         ((X, W), {'padding': 'full'}, ValueError, "padding is 'full', wanted integers, 'same' or"),
-        ((X, W), {'padding': 'same', 'stride': 2}, ValueError, "padding 'same' wants stride 1"),
+        ((X, W), {'padding': 'same', 'stride': 2}, ValueError, "padding 'same' needs stride 1"),
         ((X, torch.zeros(8, 4, 7, 7)), {}, ValueError, r'output would have size \(0, 0\)'),
         ((X[:, :1], torch.zeros(8, 1, 1, 1)), {}, ValueError, 'a patch holds 1 value, wanted'),
         ((X, torch.zeros(4, 1, 1, 1)), {'groups': 4}, ValueError, 'a patch holds 1 value, wanted'),
@@ -43,9 +49,31 @@ W = torch.zeros(8, 4, 3, 3)
             TypeError,
             r'dtypes differ \(input torch.float32, weight torch.float64',
         ),
-        ((X.int(), W), {}, TypeError, 'input has dtype torch.int32, wanted a floating one'),
+        ((X.int(), W), {}, TypeError, 'input has dtype torch.int32, wanted a floating point'),
         ((X, W.tolist()), {}, TypeError, 'weight is a list, wanted a Tensor'),
         ((X.to(torch.complex64), W), {}, TypeError, 'input has dtype torch.complex64'),
+        ((X, W.to('meta')), {}, ValueError, 'input is on cpu and weight is on meta, wanted one'),
+        (
+            (
+                X,
+                W,
+                B,
+            ),
+            {'gain': B.to('meta')},
+            ValueError,
+            'input is on cpu and gain is on meta',
+        ),
+        ((None, W), {}, TypeError, 'input is a NoneType, wanted a Tensor'),
+        ((X, W), {'stride': None}, TypeError, 'stride is None, wanted an integer or 2 integers'),
+        ((X, W), {'stride': 1.0}, TypeError, r'stride is 1\.0, wanted an integer'),
+        ((X, W), {'stride': '1'}, TypeError, "stride is '1', wanted an integer"),
+        ((X, W), {'dilation': (1, None)}, TypeError, r'dilation is \(1, None\), wanted an integer'),
+        ((X, W), {'padding': None}, TypeError, 'padding is None, wanted an integer'),
+        ((X, W), {'padding': {}}, TypeError, 'padding is {}, wanted an integer'),
+        ((X, W), {'groups': None}, TypeError, 'groups is None, wanted an integer'),
+        ((X, W), {'groups': 1.0}, TypeError, r'groups is 1\.0, wanted an integer'),
+        ((X, W), {'eps': None}, TypeError, 'eps is None, wanted a number above 0'),
+        ((X, W), {'eps': '1'}, TypeError, "eps is '1', wanted a number above 0"),
     ],
 )
 def test_conv2d(module, arguments, options, error, match):
@@ -94,6 +122,13 @@ def test_a_named_backend_that_cannot_run_says_why_and_auto_takes_another():
     with pytest.raises(ValueError, match="'cpu' cannot run here: input is on meta"):
         ops.nc_conv2d(X.to('meta'), W.to('meta'), backend='cpu')
     assert ops.nc_conv2d(X.to('meta'), W.to('meta')).is_meta
+
+
+def test_a_float_is_refused_after_the_equal_integer_was_taken():
+    """The geometry is cached by its arguments, and 2.0 == 2."""
+    ops.nc_conv2d(X, W, stride=2)
+    with pytest.raises(TypeError, match=r'stride is 2\.0'):
+        ops.nc_conv2d(X, W, stride=2.0)
 
 
 def test_two_values_are_enough():
