@@ -15,7 +15,6 @@ from ..ops import dispatch
 from ..ops.backend import Folded, fold
 from .conv import NormalizedConv, pad
 from .join import applied_affine, join_affines
-from .norm import NCAffine
 
 
 def deploy(model: nn.Module) -> nn.Module:

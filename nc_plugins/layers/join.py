@@ -43,7 +43,7 @@ def neighbours(model: nn.Module) -> Iterator[Neighbours]:
             children, children[1:], following, strict=False
         ):
             is_conv = hasattr(conv, 'kernel_size') and hasattr(conv, 'out_channels')
-            # Two norms in a row say that the parent registers its norms apart from its convolutions.
+            # Two norms in a row: the parent registers its norms apart from its convolutions.
             if is_conv and _channels(norm) == conv.out_channels and _channels(after) is None:
                 prefix = f'{path}.' if path else ''
                 yield Neighbours(prefix + conv_name, conv, prefix + norm_name, norm, parent)

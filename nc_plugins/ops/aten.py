@@ -67,7 +67,7 @@ def forward(
     save: bool,
     folded: Folded | None = None,
 ) -> tuple[Tensor, ...]:
-    """See :class:`~.backend.Backend`. Saves the output before its bias, and mean and rstd [N, G, *L].
+    """See :class:`~.backend.Backend`. Saves the output before its bias, mean and rstd [N, G, *L].
 
     Without a bias the saved output is the returned one, so torch reports an error if it is changed
     in place before backward.
@@ -168,7 +168,7 @@ def differentiable_backward(
     """The gradients of input, weight, bias and gain with a graph of their own."""
     tensors, needed = (input, weight, gain), (needs.input, needs.weight, needs.gain)
     with torch.enable_grad():
-        # Aliases, because a weight that was computed from the input must not be followed back to it.
+        # Aliases stop autograd from following a weight back to the input that it was made from.
         aliases = [None if t is None else t.view_as(t) for t in tensors]
         out = composite(aliases[0], aliases[1], None, aliases[2], plan)
         wanted = [alias for alias, need in zip(aliases, needed, strict=True) if need]

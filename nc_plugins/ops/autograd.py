@@ -6,7 +6,7 @@ import torch
 
 from . import aten, cpu, triton
 from .backend import Needs
-from .precision import cast, upcast, without_autocast
+from .precision import cast, without_autocast
 
 BACKENDS = {'triton': triton, 'cpu': cpu, 'aten': aten}
 

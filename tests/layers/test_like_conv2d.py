@@ -1,6 +1,7 @@
 """Programs that work on nn.Conv2d work on NC layers, joined or not, with every CPU backend."""
 
 import copy
+import itertools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -185,7 +186,7 @@ def test_every_kind_of_write_to_the_weight_counts(backend, joined, training):
     outs.append(check())
     torch.utils.swap_tensors(model[0].weight, nn.Parameter(torch.randn_like(model[0].weight)))
     outs.append(check())
-    for before, after in zip(outs, outs[1:], strict=False):
+    for before, after in itertools.pairwise(outs):
         assert not torch.allclose(before, after)
 
 
