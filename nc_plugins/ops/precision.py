@@ -1,4 +1,4 @@
-"""The rules for dtypes: what is computed in float32, and what an operator returns under autocast."""
+"""The rules for dtypes: float32 inside, and the output dtype under autocast."""
 
 from __future__ import annotations
 
