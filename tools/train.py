@@ -3,8 +3,8 @@
 
     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 
-The arguments are those of OpenMMLab's train.py. A config that does not list NCCensusHook and
-RunRecordHook gets both.
+The arguments are those of OpenMMLab's train.py. The hooks NCCensusHook, RunRecordHook
+and KeepRandomStateHook are added to a config that does not list them.
 """
 
 import argparse

@@ -17,10 +17,12 @@ default_hooks = dict(
 # NCCensusHook logs the layers of the model and rejects a config that replaces only one of
 # convolution and norm. RunRecordHook writes the record that tools/compare.py reads. tools/train.py
 # adds both to a config that does not list them. ShortHistoryHook bounds mmengine's log history,
-# which otherwise slows down long trainings.
+# which otherwise slows down long trainings. With KeepRandomStateHook a validation does not change
+# the training that follows.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
+    dict(type='KeepRandomStateHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 

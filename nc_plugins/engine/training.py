@@ -6,7 +6,7 @@ import torch
 
 from .usage import UsageError
 
-HOOKS = ('NCCensusHook', 'RunRecordHook')
+HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook')
 
 
 def check_trainable(cfg) -> None:

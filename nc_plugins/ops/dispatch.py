@@ -17,7 +17,7 @@ from .autograd import BACKENDS as KERNELS
 from .autograd import NormalizedConvolution
 from .backend import Folded, Plan
 from .geometry import Geometry
-from .precision import autocast_enabled, output_dtype, without_autocast
+from .precision import output_dtype, without_autocast
 
 BACKENDS = {**KERNELS, 'reference': reference}  # the fastest first
 if triton.INTERPRETED:  # the interpreter is the slowest of all
@@ -73,12 +73,10 @@ def normalized_convolution(
     geometry = plan_geometry(
         name, ndim, input, weight, bias, gain, stride, padding, dilation, groups, output_padding
     )
-    plan = Plan(geometry, eps, center, scale, output_dtype(input))
     chosen = choose_backend(backend, input, weight, geometry)
-    if autocast_enabled(input.device.type):
-        with without_autocast(input.device.type):
-            return _run(chosen, input, weight, bias, gain, plan, folded)
-    return _run(chosen, input, weight, bias, gain, plan, folded)
+    plan = Plan(geometry, eps, center, scale, output_dtype(input))
+    with without_autocast(input.device.type):
+        return _run(chosen, input, weight, bias, gain, plan, folded)
 
 
 def plan_geometry(name, ndim, input, weight, bias, gain, *steps) -> Geometry:

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+_NOTHING = nullcontext()
+
 
 def autocast_enabled(device: str) -> bool:
     """Whether autocast is on for a device type. The 'meta' device has no autocast."""
@@ -17,7 +19,7 @@ def without_autocast(device: str):
     """A context in which autocast is off for a device type."""
     if autocast_enabled(device):
         return torch.autocast(device, enabled=False)
-    return nullcontext()
+    return _NOTHING
 
 
 def output_dtype(input: Tensor) -> torch.dtype:

@@ -104,4 +104,6 @@ def census(model) -> dict[str, int]:
 def check_registration(report: dict) -> None:
     """Assert that the config itself registered what it needs."""
     assert report['absent_before'] and report['present_after']
-    assert report['hooks'] == ['NCCensusHook', 'RunRecordHook', 'ShortHistoryHook']
+    assert report['hooks'] == [
+        'NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook', 'ShortHistoryHook'
+    ]  # fmt: skip
