@@ -10,8 +10,9 @@ PYTHON  := $(VENV)/bin/python
 STAMPS  := $(VENV)/.stamps
 PYTEST_ARGS ?=
 
-# One process per core. All tests of a file run in the same process, so they share its fixtures.
-PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile
+# One process per core. All tests of a file run in the same process, so they share its fixtures. The
+# files start in the order of tests/conftest.py, the longest first.
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # For each task the baseline, then its NC variant.
 DEMO_ALL := \

@@ -81,6 +81,14 @@ STATE: tuple[tuple[Callable, Callable], ...] = (
 )
 
 
+# Started first, so that no core runs one of them while the others have finished.
+LONGEST_FILES = ('test_triton.py', 'test_tasks.py', 'test_train.py')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
+
+
 @contextmanager
 def same_state() -> Iterator[None]:
     """Seed the random generators, and restore the global state on exit."""

@@ -1,13 +1,13 @@
-"""Report the layers of each config, a training step and a prediction on noise.
+"""Report the layers of each config, and a training step and a prediction of those in STEPS.
 
-The model has its full width. The images have 128x128 pixels; with FULL_SIZE they have 512x512.
+The model has its full width. The images are noise of 128x128 pixels, or 512x512 with FULL_SIZE.
 """
 
 import mmseg.datasets
 import mmseg.evaluation
 import mmseg.models  # noqa: F401 - imported before the fork, so once for all configs
 import torch
-from fresh_process import FULL_SIZE, answer, census, open_config
+from fresh_process import FULL_SIZE, STEPS, answer, census, open_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
@@ -37,13 +37,23 @@ def report(path: str) -> dict:
     found['census'] = census(model)
     found['plain'] = [name for name, m in model.named_modules() if type(m) is nn.Conv2d]
     found['groups'] = sorted({m.num_groups for m in model.modules() if type(m) is nn.GroupNorm})
-    model = revert_sync_batchnorm(model)  # mmengine's Runner does so in a single process
+    if found['name'] in STEPS:
+        # mmengine's Runner does the same in a single process.
+        found.update(step(revert_sync_batchnorm(model), cfg))
+    return found
+
+
+def step(model, cfg) -> dict:
     side = 512 if FULL_SIZE else 128
     # The image pooling of ASPP leaves one pixel, and BatchNorm needs two values per channel.
-    batch = 1 if FULL_SIZE and not found['census'].get('BN') else 2
-    found['loss'], found['untrained'] = train_step(model, cfg, side, batch)
-    found['side'], found['predicted'] = side, predict(model, side)
-    return found
+    batch = 1 if FULL_SIZE and not census(model).get('BN') else 2
+    loss, untrained = train_step(model, cfg, side, batch)
+    return {
+        'loss': loss,
+        'untrained': untrained,
+        'side': side,
+        'predicted': predict(model, side),
+    }
 
 
 def train_step(model, cfg, side: int, batch: int) -> tuple[float, list[str]]:

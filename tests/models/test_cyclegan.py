@@ -350,6 +350,7 @@ def train_as_rank(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_on_the_whole_batch(tmp_path):
     torch.multiprocessing.spawn(train_as_rank, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f'rank{rank}.pth') for rank in range(2))
