@@ -30,6 +30,7 @@ class NC:
             slot, layer, bases = 'conv_cfg', NCConv2d, (NormalizedConv, nn.Conv2d)
         else:
             slot, layer, bases = 'norm_cfg', NCAffine, (NCAffine,)
+        kwargs.pop('_delete_', None)  # mmengine leaves it where nothing was inherited
         taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}
         for key in kwargs.keys() - taken:
             raise TypeError(
@@ -41,6 +42,7 @@ class NC:
 
 def nc_ws(*args, **kwargs) -> NCConv2d:
     """NC with weight standardisation: ``conv_cfg=dict(type='NCWS')``."""
+    kwargs.pop('_delete_', None)
     return NCConv2d(*args, weight_standardize=True, **kwargs)
 
 

@@ -151,3 +151,12 @@ print(NCConv2d(3, 8, 3)(torch.randn(1, 3, 6, 6)).shape)
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'torch.Size([1, 8, 4, 4])' in done.stdout
+
+
+def test_delete_where_nothing_is_inherited():
+    """mmengine leaves ``_delete_`` in such a dict, and the advice to set it must be safe."""
+    cfg = {'_delete_': True}
+    assert isinstance(MODELS.build({'type': 'NC', 'num_features': 4, **cfg}), NCAffine)
+    options = {'in_channels': 3, 'out_channels': 4, 'kernel_size': 3, **cfg}
+    assert isinstance(MODELS.build({'type': 'NC', **options}), NCConv2d)
+    assert MODELS.build({'type': 'NCWS', **options}).weight_standardize
