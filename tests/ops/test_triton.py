@@ -48,6 +48,8 @@ def test_kernels_compile_for_a_gpu(capability, monkeypatch, tmp_path):
     """The compiler may reject what the interpreter accepts. No GPU is needed to compile."""
     from triton.runtime import driver, jit
 
+    from nc_plugins.ops import triton_launch
+
     compiled = {}
 
     def launch(kernel, *arguments, grid, **options):
@@ -60,6 +62,8 @@ def test_kernels_compile_for_a_gpu(capability, monkeypatch, tmp_path):
         jit.JITFunction, '__getitem__', lambda kernel, grid: partial(launch, kernel, grid=grid)
     )
     monkeypatch.setattr(driver, '_active', Gpu(capability))
+    # Programs loop over several tiles, as for large images. The compiler then buffers more tiles.
+    monkeypatch.setattr(triton_launch, '_SPLITS', 1)
     channels_last, contiguous = torch.channels_last, torch.contiguous_format
     for dtype, size, format in (
         (torch.bfloat16, 3, channels_last),
