@@ -1,15 +1,24 @@
-"""The passes of the Triton backend, device side. triton_passes.py launches them and picks sizes.
+"""Triton kernels over activations: statistics, epilogue, their backward, and 1x1 convolution.
 
-A tile is [pixels, channels]: BLOCK_P pixels of one image (``p``) by BLOCK_C input or BLOCK_O output
-channels of one group. A tensor is addressed by three strides in elements, (image, channel, pixel),
-so channels_last (pixel = C, channel = 1) and contiguous (pixel = 1, channel = H*W) are one code.
-Image and pixel offsets are int64, since a batch may hold more than 2**31 values; the offset of a
-channel stays inside one sample and is int32. Single-channel maps are [N, G, H*W] in float32.
+triton_launch.py allocates the tensors, chooses the block sizes and launches the kernels.
 
-Bounds of loops are constants, even where they are sizes: few in a model, and one kernel each. Every
-load and store is masked to what exists; nothing is accumulated with atomics, so that results are
-the same in every run. Arithmetic is float32 whatever the tensors hold, products of the fused
-convolution excepted, whose operands are in the compute dtype as those of any convolution.
+A program works on tiles of BLOCK_P pixels by BLOCK_C input channels (or BLOCK_O output channels) of
+one image and one group. ``p``, ``c``, ``o`` and ``t`` are the indices of the pixels, the input
+channels, the output channels and the taps of a tile. An output position is a pixel of the output,
+and K is the number of taps.
+
+- Activations have three strides in elements: image, channel and pixel. So one kernel serves
+  contiguous and channels_last tensors.
+- Single-channel maps (means, variances, rstd) are float32 [N, G, H*W].
+- Offsets of images and pixels are int64, because a batch may hold more than 2**31 values. Offsets
+  of channels are int32, because one sample holds fewer.
+- All arithmetic is float32. Only the product in ``pointwise_kernel`` takes its operands in the
+  dtype of the output, as any convolution does.
+- There are no atomics, so results are the same in every run.
+- Loop bounds are constexpr. Each distinct bound compiles one kernel.
+
+Arguments whose divisibility by 16 does not speed up memory access are not specialized, because
+Triton would otherwise compile again for other image sizes.
 """
 
 from __future__ import annotations
@@ -19,273 +28,322 @@ import triton.language as tl
 
 
 @triton.jit
-def _tile(start, pixel, channel, pixels, channels, pixel_stride, channel_stride):
-    """Offsets of the tile [pixel, channel] from ``start`` on, and which of them exist."""
-    at = pixel.to(tl.int64)[:, None] * pixel_stride + channel[None, :] * channel_stride
-    return start + at, (pixel < pixels)[:, None] & (channel < channels)[None, :]
+def _tile(start, p, c, pixels, channels, pixel_stride, channel_stride):
+    """Offsets of the tile [p, c] of an activation, and the mask of existing entries.
+
+    ``start`` is the offset of the first channel of the group.
+    """
+    offsets = p.to(tl.int64)[:, None] * pixel_stride + c[None, :] * channel_stride
+    return start + offsets, (p < pixels)[:, None] & (c < channels)[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tiles'])
 def pixel_statistics_kernel(
-    x, deviation, level, spread,
+    x_ptr, centered_ptr, pixel_mean_ptr, pixel_var_ptr,
     pixels, tiles, image_stride, channel_stride, pixel_stride,
     channels: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean (``level``) and variance (``spread``) of each pixel over a group's channels; x - mean.
+    """Mean and variance of each pixel over the channels of a group; centered = x - mean.
 
-    Channels of one block stay in registers; of more, x is read again, out of L1 or L2. deviation
-    has the strides of x.
+    The first BLOCK_C channels stay in registers. Further channels are read twice, the second time
+    from the cache. ``centered`` has the strides of x.
     """
     image, group = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(1)
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
     c = tl.arange(0, BLOCK_C)
     start = image * image_stride + group.to(tl.int64) * channels * channel_stride
-    at, exists = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
-    first = tl.load(x + at, exists, other=0.0).to(tl.float32)
+    first_at, first_mask = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
+    first = tl.load(x_ptr + first_at, first_mask, other=0.0).to(tl.float32)
     total = tl.sum(first, 1)
-    for done in range(BLOCK_C, channels, BLOCK_C):
-        more, mask = _tile(start, p, done + c, pixels, channels, pixel_stride, channel_stride)
-        total += tl.sum(tl.load(x + more, mask, other=0.0).to(tl.float32), 1)
+    for c_start in range(BLOCK_C, channels, BLOCK_C):
+        at, mask = _tile(start, p, c_start + c, pixels, channels, pixel_stride, channel_stride)
+        total += tl.sum(tl.load(x_ptr + at, mask, other=0.0).to(tl.float32), 1)
     mean = total / channels
 
-    rest = tl.where(exists, first - mean[:, None], 0.0)
-    squares = tl.sum(rest * rest, 1)
-    tl.store(deviation + at, rest.to(deviation.dtype.element_ty), exists)
-    for done in range(BLOCK_C, channels, BLOCK_C):
-        more, mask = _tile(start, p, done + c, pixels, channels, pixel_stride, channel_stride)
-        rest = tl.load(x + more, mask, other=0.0).to(tl.float32)
-        rest = tl.where(mask, rest - mean[:, None], 0.0)
-        squares += tl.sum(rest * rest, 1)
-        tl.store(deviation + more, rest.to(deviation.dtype.element_ty), mask)
+    centered = tl.where(first_mask, first - mean[:, None], 0.0)
+    squares = tl.sum(centered * centered, 1)
+    tl.store(centered_ptr + first_at, centered.to(centered_ptr.dtype.element_ty), first_mask)
+    for c_start in range(BLOCK_C, channels, BLOCK_C):
+        at, mask = _tile(start, p, c_start + c, pixels, channels, pixel_stride, channel_stride)
+        x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
+        centered = tl.where(mask, x - mean[:, None], 0.0)
+        squares += tl.sum(centered * centered, 1)
+        tl.store(centered_ptr + at, centered.to(centered_ptr.dtype.element_ty), mask)
     map_at = (image * tl.num_programs(1) + group) * pixels + p
-    tl.store(level + map_at, mean, p < pixels)
-    tl.store(spread + map_at, squares / channels, p < pixels)
+    tl.store(pixel_mean_ptr + map_at, mean, p < pixels)
+    tl.store(pixel_var_ptr + map_at, squares / channels, p < pixels)
 
 
-# WINDOW is the geometry as constants: (kernel, stride, left padding, dilation), each (h, w).
+# KERNEL_SIZE, STRIDE, PADDING (left) and DILATION are constexpr tuples (height, width).
 
 
 @triton.jit
-def _seen_by(p, pixels, height, width, out_width, WINDOW: tl.constexpr, BLOCK_T: tl.constexpr):
-    """Input pixels that output positions ``p`` see, [p, tap], and which of these exist."""
+def _patch_pixels(
+    p, positions, height, width, out_width,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    """Input pixels of the patches at the output positions ``p``: offsets [p, t] and mask.
+
+    The mask is False for padding.
+    """
     t = tl.arange(0, BLOCK_T)
-    row = p // out_width * WINDOW[2] - WINDOW[4]
-    row = row[:, None] + (t // WINDOW[1] * WINDOW[6])[None, :]
-    column = p % out_width * WINDOW[3] - WINDOW[5]
-    column = column[:, None] + (t % WINDOW[1] * WINDOW[7])[None, :]
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    inside = inside & (p < pixels)[:, None] & (t < WINDOW[0] * WINDOW[1])[None, :]
-    return row * width + column, inside
+    row = p // out_width * STRIDE[0] - PADDING[0]
+    row = row[:, None] + (t // KERNEL_SIZE[1] * DILATION[0])[None, :]
+    column = p % out_width * STRIDE[1] - PADDING[1]
+    column = column[:, None] + (t % KERNEL_SIZE[1] * DILATION[1])[None, :]
+    mask = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    mask = mask & (p < positions)[:, None] & (t < KERNEL_SIZE[0] * KERNEL_SIZE[1])[None, :]
+    return row * width + column, mask
 
 
 @triton.jit
-def _seeing(p, pixels, width, out_height, out_width, WINDOW: tl.constexpr, BLOCK_T: tl.constexpr):
-    """Output positions that see the input pixels ``p``, [p, tap], and which of these exist."""
+def _covering_patches(
+    p, pixels, width, out_height, out_width,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    """Output positions whose patch contains the input pixels ``p``: offsets [p, t] and mask.
+
+    Tap t of the patch at position [p, t] is the pixel p.
+    """
     t = tl.arange(0, BLOCK_T)
-    row = (p // width + WINDOW[4])[:, None] - (t // WINDOW[1] * WINDOW[6])[None, :]
-    column = (p % width + WINDOW[5])[:, None] - (t % WINDOW[1] * WINDOW[7])[None, :]
-    seen = (row >= 0) & (column >= 0) & (row % WINDOW[2] == 0) & (column % WINDOW[3] == 0)
-    row, column = row // WINDOW[2], column // WINDOW[3]
-    seen = seen & (row < out_height) & (column < out_width)
-    seen = seen & (p < pixels)[:, None] & (t < WINDOW[0] * WINDOW[1])[None, :]
-    return row * out_width + column, seen
+    row = (p // width + PADDING[0])[:, None] - (t // KERNEL_SIZE[1] * DILATION[0])[None, :]
+    column = (p % width + PADDING[1])[:, None] - (t % KERNEL_SIZE[1] * DILATION[1])[None, :]
+    mask = (row >= 0) & (column >= 0) & (row % STRIDE[0] == 0) & (column % STRIDE[1] == 0)
+    row, column = row // STRIDE[0], column // STRIDE[1]
+    mask = mask & (row < out_height) & (column < out_width)
+    mask = mask & (p < pixels)[:, None] & (t < KERNEL_SIZE[0] * KERNEL_SIZE[1])[None, :]
+    return row * out_width + column, mask
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['blocks', 'height', 'width', 'out_width', 'tiles'])
 def epilogue_kernel(
-    y, out, bias, sums, level, spread, mean, rstd,
-    outputs, blocks, height, width, out_width, pixels, tiles,
+    y_ptr, out_ptr, bias_ptr, channel_sums_ptr, pixel_mean_ptr, pixel_var_ptr, mean_ptr, rstd_ptr,
+    outputs, blocks, height, width, out_width, positions, tiles,
     image_stride, channel_stride, pixel_stride, eps,
-    WINDOW: tl.constexpr, HAS_BIAS: tl.constexpr, KEEP: tl.constexpr,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """out = (y + sums . (level - mean)) * rstd + bias; mean and rstd of each patch on the way.
+    """out = (y + mean_offsets @ channel_sums) * rstd + bias, with y = conv(centered, folded).
 
-    The maps are gathered anew by each block of output channels: 2 * K values a pixel, out of
-    cache, beside BLOCK_O values of y. KEEP: store what out is before its bias back into y.
+    Also computes the mean and the rstd of each patch. Every block of output channels gathers the
+    single-channel maps again: 2 * K values per position, from the cache, beside BLOCK_O values of
+    y. With STORE_Y the output before the bias replaces y.
     """
     image, group = tl.program_id(0) // tiles, tl.program_id(1) // blocks
     block = tl.program_id(1) % blocks
     groups = tl.num_programs(1) // blocks
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
     t = tl.arange(0, BLOCK_T)
-    taps: tl.constexpr = WINDOW[0] * WINDOW[1]
-    at, seen = _seen_by(p, pixels, height, width, out_width, WINDOW, BLOCK_T)
+    taps: tl.constexpr = KERNEL_SIZE[0] * KERNEL_SIZE[1]
+    at, mask = _patch_pixels(
+        p, positions, height, width, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
+    )
     map_start = (image.to(tl.int64) * groups + group) * height * width
-    levels = tl.load(level + map_start + at, seen, other=0.0)  # a padding pixel counts, as 0
-    spreads = tl.load(spread + map_start + at, seen, other=0.0)
-    center = tl.sum(levels, 1) / taps
-    distance = tl.where((t < taps)[None, :], levels - center[:, None], 0.0)
-    var = tl.sum(distance * distance + spreads, 1) / taps
-    scale = tl.rsqrt(var + eps)
-    map_at = (image.to(tl.int64) * groups + group) * pixels + p
-    tl.store(mean + map_at, center, (p < pixels) & (block == 0))
-    tl.store(rstd + map_at, scale, (p < pixels) & (block == 0))
+    # A padding pixel counts: its mean and its variance are 0.
+    pixel_mean = tl.load(pixel_mean_ptr + map_start + at, mask, other=0.0)
+    pixel_var = tl.load(pixel_var_ptr + map_start + at, mask, other=0.0)
+    mean = tl.sum(pixel_mean, 1) / taps
+    mean_offsets = tl.where((t < taps)[None, :], pixel_mean - mean[:, None], 0.0)
+    var = tl.sum(mean_offsets * mean_offsets + pixel_var, 1) / taps
+    rstd = tl.rsqrt(var + eps)
+    map_at = (image.to(tl.int64) * groups + group) * positions + p
+    tl.store(mean_ptr + map_at, mean, (p < positions) & (block == 0))
+    tl.store(rstd_ptr + map_at, rstd, (p < positions) & (block == 0))
 
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
     start = image.to(tl.int64) * image_stride + group.to(tl.int64) * outputs * channel_stride
-    at, mask = _tile(start, p, o, pixels, outputs, pixel_stride, channel_stride)
-    value = tl.load(y + at, mask, other=0.0).to(tl.float32)
-    if taps > 1:  # for a 1x1 kernel the sums are zero
-        weights = tl.load(
-            sums + (group * outputs + o)[None, :] * taps + t[:, None],
+    at, mask = _tile(start, p, o, positions, outputs, pixel_stride, channel_stride)
+    y = tl.load(y_ptr + at, mask, other=0.0).to(tl.float32)
+    if taps > 1:  # for a 1x1 kernel the channel sums are zero
+        channel_sums = tl.load(
+            channel_sums_ptr + (group * outputs + o)[None, :] * taps + t[:, None],
             (t < taps)[:, None] & (o < outputs)[None, :], other=0.0,
         )  # fmt: skip
-        value = tl.dot(distance, weights, value, input_precision='ieee')
-    value *= scale[:, None]
-    if KEEP:
-        tl.store(y + at, value.to(y.dtype.element_ty), mask)
+        y = tl.dot(mean_offsets, channel_sums, y, input_precision='ieee')
+    y *= rstd[:, None]
+    if STORE_Y:
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask)
     if HAS_BIAS:
-        shift = tl.load(bias + group * outputs + o, o < outputs, other=0.0).to(tl.float32)
-        value += shift[None, :]
-    tl.store(out + at, value.to(out.dtype.element_ty), mask)
+        bias = tl.load(bias_ptr + group * outputs + o, o < outputs, other=0.0).to(tl.float32)
+        y += bias[None, :]
+    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)
 
 
-@triton.jit
-def scale_backward_kernel(
-    grad, y, grad_z, slopes, partial, level, mean, rstd,
-    outputs, blocks, height, width, out_width, pixels, tiles, items,
-    image_stride, channel_stride, pixel_stride, slope_stride, values,
-    WINDOW: tl.constexpr, STRIP: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
+@triton.jit(
+    do_not_specialize=['blocks', 'height', 'width', 'out_width', 'tiles', 'all_tiles', 'map_size']
+)
+def epilogue_backward_kernel(
+    grad_ptr, y_ptr, grad_z_ptr, grad_var_ptr, partial_ptr, pixel_mean_ptr, mean_ptr, rstd_ptr,
+    outputs, blocks, height, width, out_width, positions, tiles, all_tiles,
+    image_stride, channel_stride, pixel_stride, map_size, patch_size,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    TILES: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """The one pass over the output's gradient g and y, which share their strides.
+    """Reads the gradient of the output and y, which is the output before its bias, once.
 
-    Stores grad_z = g * rstd; slopes [blocks, N, G, pixels], whose sum over the blocks of output
-    channels is -rstd^2 * sum_o(g * y) / values; and partial [splits, O, K + 1], whose sum over
-    the splits is the gradient of the kernel's sums and, last, that of the bias. A program takes
-    STRIP of the ``items`` tiles of pixels there are in all images, so that partial sums stay few.
+    grad_z [N, O, L]: the gradient times rstd. This is the gradient of the convolution's output.
+    grad_var [blocks, N, G, L]: its sum over the blocks of output channels is
+        -rstd**2 * sum_o(grad * y) / patch_size, the gradient of the variance times 2 / patch_size.
+    partial [splits, O, K + 1]: its sum over the splits holds the gradients of the K channel sums
+        and of the bias. A 1x1 kernel leaves the first K columns unwritten.
+
+    The images have ``all_tiles`` tiles of output positions in total. A program loops over TILES of
+    them, so that few partial sums remain.
     """
     split = tl.program_id(0)
     group, block = tl.program_id(1) // blocks, tl.program_id(1) % blocks
     groups = tl.num_programs(1) // blocks
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
     t = tl.arange(0, BLOCK_T)
-    taps: tl.constexpr = WINDOW[0] * WINDOW[1]
+    taps: tl.constexpr = KERNEL_SIZE[0] * KERNEL_SIZE[1]
     grad_bias = tl.zeros([BLOCK_O], tl.float32)
-    grad_sums = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
-    for step in range(0, STRIP):
-        item = split * STRIP + step
-        image = (item // tiles).to(tl.int64)
-        p = item % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
-        here = tl.where(item < items, pixels, 0)  # past the last tile nothing exists
+    grad_channel_sums = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
+    for step in range(0, TILES):
+        tile = split * TILES + step
+        image = (tile // tiles).to(tl.int64)
+        p = tile % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+        end = tl.where(tile < all_tiles, positions, 0)  # masks everything past the last tile
         start = image * image_stride + group.to(tl.int64) * outputs * channel_stride
-        at, mask = _tile(start, p, o, here, outputs, pixel_stride, channel_stride)
-        g = tl.load(grad + at, mask, other=0.0).to(tl.float32)
-        value = tl.load(y + at, mask, other=0.0).to(tl.float32)
-        map_at = (image * groups + group) * pixels + p
-        scale = tl.load(rstd + map_at, p < here, other=0.0)
-        slope = tl.sum(g * value, 1) * scale * scale / -values
-        tl.store(slopes + block.to(tl.int64) * slope_stride + map_at, slope, p < here)
-        grad_bias += tl.sum(g, 0)
-        g *= scale[:, None]
-        tl.store(grad_z + at, g.to(grad_z.dtype.element_ty), mask)
+        at, mask = _tile(start, p, o, end, outputs, pixel_stride, channel_stride)
+        grad = tl.load(grad_ptr + at, mask, other=0.0).to(tl.float32)
+        y = tl.load(y_ptr + at, mask, other=0.0).to(tl.float32)
+        map_at = (image * groups + group) * positions + p
+        rstd = tl.load(rstd_ptr + map_at, p < end, other=0.0)
+        grad_var = tl.sum(grad * y, 1) * rstd * rstd / -patch_size
+        tl.store(grad_var_ptr + block.to(tl.int64) * map_size + map_at, grad_var, p < end)
+        grad_bias += tl.sum(grad, 0)
+        grad_z = grad * rstd[:, None]
+        tl.store(grad_z_ptr + at, grad_z.to(grad_z_ptr.dtype.element_ty), mask)
         if taps > 1:
-            at, seen = _seen_by(p, here, height, width, out_width, WINDOW, BLOCK_T)
+            at, mask = _patch_pixels(
+                p, end, height, width, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
+            )
             map_start = (image * groups + group) * height * width
-            center = tl.load(mean + map_at, p < here, other=0.0)
-            levels = tl.load(level + map_start + at, seen, other=0.0)
-            distance = tl.where((t < taps)[None, :], levels - center[:, None], 0.0)
-            grad_sums = tl.dot(tl.trans(distance), g, grad_sums, input_precision='ieee')
-    row = partial + (split.to(tl.int64) * groups * outputs + group * outputs + o) * (taps + 1)
+            pixel_mean = tl.load(pixel_mean_ptr + map_start + at, mask, other=0.0)
+            mean = tl.load(mean_ptr + map_at, p < end, other=0.0)
+            mean_offsets = tl.where((t < taps)[None, :], pixel_mean - mean[:, None], 0.0)
+            grad_channel_sums = tl.dot(
+                tl.trans(mean_offsets), grad_z, grad_channel_sums, input_precision='ieee'
+            )
+    row = partial_ptr + (split.to(tl.int64) * groups * outputs + group * outputs + o) * (taps + 1)
     tl.store(row + taps, grad_bias, o < outputs)
     if taps > 1:
         mask = (t < taps)[:, None] & (o < outputs)[None, :]
-        tl.store(row[None, :] + t[:, None], grad_sums, mask)
+        tl.store(row[None, :] + t[:, None], grad_channel_sums, mask)
 
 
-@triton.jit
-def input_backward_kernel(
-    x, grad_conv, grad_x, level, mean, slope,
+@triton.jit(do_not_specialize=['blocks', 'width', 'out_height', 'out_width', 'tiles'])
+def statistics_backward_kernel(
+    x_ptr, grad_centered_ptr, grad_x_ptr, pixel_mean_ptr, mean_ptr, grad_var_ptr,
     channels, blocks, width, out_height, out_width, pixels, tiles,
     image_stride, channel_stride, pixel_stride,
-    WINDOW: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """grad_x = grad_conv + the gradient through the statistics of every patch that saw the pixel.
+    """Add the gradient through the variances to the input gradient of the convolution.
 
-    That is sum_k slope_k * (x - mean_k) over these patches k, here as (x - m) * sum_k slope_k +
-    sum_k slope_k * (m - mean_k) with the pixel's mean m: no large numbers cancel.
+    A pixel x receives grad_var_k * (x - mean_k) from every patch k that contains it. With the mean
+    m of the pixel, the sum over k is computed as
+
+        (x - m) * sum_k grad_var_k + sum_k grad_var_k * (m - mean_k)
+
+    so that no two large numbers cancel. ``grad_x`` may be the same tensor as ``grad_centered``.
     """
     image, group = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(1) // blocks
     groups = tl.num_programs(1) // blocks
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
-    at, seen = _seeing(p, pixels, width, out_height, out_width, WINDOW, BLOCK_T)
+    at, mask = _covering_patches(
+        p, pixels, width, out_height, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
+    )
     map_at = (image * groups + group) * out_height * out_width + at
-    slopes = tl.load(slope + map_at, seen, other=0.0)
-    means = tl.load(mean + map_at, seen, other=0.0)
-    m = tl.load(level + (image * groups + group) * pixels + p, p < pixels, other=0.0)
-    offset = tl.sum(slopes * (m[:, None] - means), 1)
-    factor = tl.sum(slopes, 1)
+    grad_var = tl.load(grad_var_ptr + map_at, mask, other=0.0)
+    mean = tl.load(mean_ptr + map_at, mask, other=0.0)
+    pixel_at = (image * groups + group) * pixels + p
+    pixel_mean = tl.load(pixel_mean_ptr + pixel_at, p < pixels, other=0.0)
+    offset = tl.sum(grad_var * (pixel_mean[:, None] - mean), 1)
+    factor = tl.sum(grad_var, 1)
 
     c = tl.program_id(1) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     start = image * image_stride + group.to(tl.int64) * channels * channel_stride
     at, mask = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
-    value = tl.load(x + at, mask, other=0.0).to(tl.float32)
-    grad = tl.load(grad_conv + at, mask, other=0.0).to(tl.float32)
-    grad += (value - m[:, None]) * factor[:, None] + offset[:, None]
-    tl.store(grad_x + at, grad.to(grad_x.dtype.element_ty), mask)
+    x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
+    grad = tl.load(grad_centered_ptr + at, mask, other=0.0).to(tl.float32)
+    grad += (x - pixel_mean[:, None]) * factor[:, None] + offset[:, None]
+    tl.store(grad_x_ptr + at, grad.to(grad_x_ptr.dtype.element_ty), mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['blocks', 'width', 'out_width', 'tiles'])
 def pointwise_kernel(
-    x, kernel, sums, bias, y, out, mean, rstd,
-    outputs, blocks, width, out_width, pixels, tiles,
-    x_image, x_channel, x_pixel, y_image, y_channel, y_pixel, eps,
-    channels: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr, HAS_BIAS: tl.constexpr, KEEP: tl.constexpr,
+    x_ptr, folded_ptr, block_sums_ptr, bias_ptr, y_ptr, out_ptr, mean_ptr, rstd_ptr,
+    outputs, blocks, width, out_width, positions, tiles,
+    x_image_stride, x_channel_stride, x_pixel_stride,
+    y_image_stride, y_channel_stride, y_pixel_stride, eps,
+    channels: tl.constexpr, STRIDE: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
+    HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """A whole 1x1 normalized convolution: x [pixels, C] times kernel [C, O], one read of x.
+    """The whole forward pass of a 1x1 convolution without groups or padding: x is read once.
 
-    Each block b of channels is multiplied as x - mu_b, with its own mean mu_b, and contributes
-    mu_b * sums[o, b] besides, sums being those of the centred kernel over the block. All sums of a
-    filter add up to zero, so that mu_b - mu_0 does as well: neither product carries the pixel's
-    mean. The variance merges block by block (Chan, Golub, LeVeque 1979), which cancels nothing.
+    The loop over blocks of channels computes the product and the statistics together. The mean of
+    a pixel is not known before the end of the loop, so block b is centred by its own mean m_b. Its
+    product is that of x - m_b, plus (m_b - m_0) * block_sums[o, b], where block_sums holds the sums
+    of the folded weight over each block. The term in m_0 vanishes, because the sums of a filter add
+    up to zero. So no product carries the mean of the pixel. The variances of the blocks are merged
+    by the formula of Chan, Golub and LeVeque (1979), in which no large numbers cancel.
+
+    ``folded`` is [O, C] in row-major order. With STORE_Y, y receives the output before the bias.
     """
-    block, rest = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    image = (rest // tiles).to(tl.int64)
-    p = rest % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
-    source = p
-    if STRIDE_H > 1 or STRIDE_W > 1:
-        source = p // out_width * STRIDE_H * width + p % out_width * STRIDE_W
-    rows = x + image * x_image + source.to(tl.int64) * x_pixel
+    block, index = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    image = (index // tiles).to(tl.int64)
+    p = index % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+    pixel = p
+    if STRIDE[0] > 1 or STRIDE[1] > 1:
+        pixel = p // out_width * STRIDE[0] * width + p % out_width * STRIDE[1]
+    rows = x_ptr + image * x_image_stride + pixel.to(tl.int64) * x_pixel_stride
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
-    total = tl.zeros([BLOCK_P, BLOCK_O], tl.float32)
-    center = tl.zeros([BLOCK_P], tl.float32)
+    y = tl.zeros([BLOCK_P, BLOCK_O], tl.float32)
+    mean = tl.zeros([BLOCK_P], tl.float32)
     squares = tl.zeros([BLOCK_P], tl.float32)
-    shift = tl.zeros([BLOCK_P], tl.float32)
+    first_mean = tl.zeros([BLOCK_P], tl.float32)
     for b in range(0, tl.cdiv(channels, BLOCK_C)):
-        done = b * BLOCK_C
-        c = done + tl.arange(0, BLOCK_C)
-        mask = (p < pixels)[:, None] & (c < channels)[None, :]
-        value = tl.load(rows[:, None] + c[None, :] * x_channel, mask, other=0.0).to(tl.float32)
-        weights = tl.load(
-            kernel + o[None, :].to(tl.int64) * channels + c[:, None],
+        c_start = b * BLOCK_C
+        c = c_start + tl.arange(0, BLOCK_C)
+        mask = (p < positions)[:, None] & (c < channels)[None, :]
+        x = tl.load(rows[:, None] + c[None, :] * x_channel_stride, mask, other=0.0).to(tl.float32)
+        folded = tl.load(
+            folded_ptr + o[None, :].to(tl.int64) * channels + c[:, None],
             (c < channels)[:, None] & (o < outputs)[None, :], other=0.0,
         )  # fmt: skip
-        weight_sums = tl.load(sums + o * tl.cdiv(channels, BLOCK_C) + b, o < outputs, other=0.0)
-        count = tl.minimum(channels - done, BLOCK_C)
-        block_mean = tl.sum(value, 1) / count
-        value = tl.where(mask, value - block_mean[:, None], 0.0)
-        rounded = value.to(kernel.dtype.element_ty)
-        if WIDEN:  # Triton's interpreter would multiply the bits of bfloat16 as if integers
-            rounded, weights = rounded.to(tl.float32), weights.to(tl.float32)
-        total = tl.dot(rounded, weights, total, input_precision=PRECISION)
-        shift = tl.where(b == 0, block_mean, shift)
-        total += (block_mean - shift)[:, None] * weight_sums[None, :]
-        share = count / (done + count)
-        delta = block_mean - center
-        center += delta * share
-        squares += tl.sum(value * value, 1) + delta * delta * (done * share)
-    scale = tl.rsqrt(squares / channels + eps)
-    map_at = image * pixels + p
-    tl.store(mean + map_at, center, (p < pixels) & (block == 0))
-    tl.store(rstd + map_at, scale, (p < pixels) & (block == 0))
+        block_sums = tl.load(
+            block_sums_ptr + o * tl.cdiv(channels, BLOCK_C) + b, o < outputs, other=0.0
+        )
+        count = tl.minimum(channels - c_start, BLOCK_C)
+        block_mean = tl.sum(x, 1) / count
+        centered = tl.where(mask, x - block_mean[:, None], 0.0)
+        operand = centered.to(folded_ptr.dtype.element_ty)
+        if WIDEN:  # Triton's interpreter multiplies the bits of bfloat16 as integers
+            operand, folded = operand.to(tl.float32), folded.to(tl.float32)
+        y = tl.dot(operand, folded, y, input_precision=PRECISION)
+        first_mean = tl.where(b == 0, block_mean, first_mean)
+        y += (block_mean - first_mean)[:, None] * block_sums[None, :]
+        share = count / (c_start + count)
+        delta = block_mean - mean
+        mean += delta * share
+        squares += tl.sum(centered * centered, 1) + delta * delta * (c_start * share)
+    rstd = tl.rsqrt(squares / channels + eps)
+    map_at = image * positions + p
+    tl.store(mean_ptr + map_at, mean, (p < positions) & (block == 0))
+    tl.store(rstd_ptr + map_at, rstd, (p < positions) & (block == 0))
 
-    total *= scale[:, None]
-    at, mask = _tile(image * y_image, p, o, pixels, outputs, y_pixel, y_channel)
-    if KEEP:
-        tl.store(y + at, total.to(y.dtype.element_ty), mask)
+    y *= rstd[:, None]
+    at, mask = _tile(
+        image * y_image_stride, p, o, positions, outputs, y_pixel_stride, y_channel_stride
+    )
+    if STORE_Y:
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask)
     if HAS_BIAS:
-        total += tl.load(bias + o, o < outputs, other=0.0).to(tl.float32)[None, :]
-    tl.store(out + at, total.to(out.dtype.element_ty), mask)
+        y += tl.load(bias_ptr + o, o < outputs, other=0.0).to(tl.float32)[None, :]
+    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)
