@@ -69,6 +69,7 @@ def train(tmp_path):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_the_runner_compiles_nc_as_it_compiles_gn(train):
     """mmengine compiles ``train_step``, whose backward and optimizer step break the graph."""
     options = {'backend': 'aot_eager'}
