@@ -57,7 +57,11 @@ that file; `python benchmarks/run.py --help` describes the method. Do not edit t
 CAVEATS = """\
 ## Caveats
 
-- All CPU numbers come from one type of machine: two cores of an AMD EPYC with AVX-512.
+- All CPU numbers come from two cores of an AMD EPYC. The rows of 2026-11-25 come from a processor
+  with AVX2, all earlier rows from one with AVX-512. They cannot be compared with each other. On
+  the AVX2 processor, three interleaved runs of the version before 2026-11-25 and of this one over
+  nine ResNet-50 shapes gave geometric means NC / (conv + GN) of 0.99 and 1.00 in training, and of
+  1.08 and 1.00 in inference.
 - Runs differ. Eight runs of the ResNet-50 training step on 2026-11-24 gave ratios NC / GN from
   0.97 to 1.05, and ResNet-18/CIFAR gave 0.94 to 1.02.
 - Deep layers (small images, many channels) are slower when the machine's two cores share no

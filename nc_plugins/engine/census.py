@@ -24,7 +24,7 @@ class NCCensusHook(Hook):
     """
 
     def before_run(self, runner) -> None:
-        self.joined = join_affines(unwrapped(runner.model))
+        self.joined = join_affines(runner.model)
 
     def before_train(self, runner) -> None:
         model = unwrapped(runner.model)
@@ -71,10 +71,11 @@ class DeployHook(Hook):
     priority = 'LOWEST'
 
     def before_test_epoch(self, runner) -> None:
-        if is_model_wrapper(runner.model):
-            runner.model.module = deploy(runner.model.module)
-        else:
-            runner.model = deploy(runner.model)
+        self._trained = runner.model
+        runner.model = deploy(unwrapped(runner.model))
+
+    def after_test_epoch(self, runner, metrics=None) -> None:
+        runner.model = self._trained
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ class KeepRandomStateHook(Hook):
     hook a training with another val_interval shuffles, augments and drops out differently.
     """
 
-    priority = 'VERY_HIGH'  # before hooks that may draw random numbers
+    priority = 'VERY_HIGH'  # saves before other hooks draw random numbers
 
     def before_val(self, runner) -> None:
         self._state = (

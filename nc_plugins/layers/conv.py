@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import dispatch
 from .half_swap import check_at_first_forward
-from .join import applied_affine, tag_output
+from .join import applied_affine, tag_output, without_join
 
 _WS_EPS = 1e-5  # added to the standard deviation of a filter, as in mmcv's ConvWS
 
@@ -77,6 +77,8 @@ class NormalizedConv:
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, *rest) -> None:
         """Let the state dict of a plain convolution load. Gain and bias then keep their values."""
+        if self.affine and prefix + 'gain' in state_dict:  # the name before version 0.1
+            state_dict[prefix + 'own_gain.weight'] = state_dict.pop(prefix + 'gain')
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         if self.affine:
             if prefix + 'bias' in missing:
@@ -113,6 +115,9 @@ class NormalizedConv:
         if mode:
             check_at_first_forward(self)
         return super().train(mode)
+
+    def _replicate_for_data_parallel(self):
+        return without_join(super()._replicate_for_data_parallel())
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         input, padding = pad(self, input)

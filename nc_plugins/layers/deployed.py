@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from ..ops import dispatch
 from ..ops.backend import Folded, fold
 from .conv import NormalizedConv, pad
-from .join import applied_affine, join_affines
+from .join import applied_affine, check_input, join_affines, tag_output
 
 
 def deploy(model: nn.Module) -> nn.Module:
     """Return a copy of ``model`` for inference, in evaluation mode.
 
     Each NC layer of the copy holds the centred weight, with gain and weight standardisation
-    applied, as a buffer; the NCAffine behind it becomes nn.Identity. Everything else is copied
+    applied, as a buffer, and the NCAffine behind it returns its input. Everything else is copied
     unchanged. The copy cannot be trained, and training checkpoints do not load into it.
+
+    Raises:
+        ValueError: a layer computes its weight in a forward pre-hook.
 
     Example::
 
@@ -33,22 +36,24 @@ def deploy(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(model).eval()
     join_affines(model)
     with torch.no_grad():
-        for layer in list(model.modules()):
+        for path, layer in list(model.named_modules()):
             if isinstance(layer, NormalizedConv):
+                if layer._forward_pre_hooks:
+                    raise ValueError(
+                        f'{path} has a forward pre-hook, for example of spectral_norm, weight_norm '
+                        'or pruning: make that permanent first (remove_spectral_norm, prune.remove)'
+                    )
                 _deploy_layer(layer)
     return model
 
 
 def _deploy_layer(layer: NormalizedConv) -> None:
-    """Change the class of a layer in place, because parents may hold it under several names."""
+    """Turn a layer into a DeployedConv in place, since several parents may hold it."""
     gain, bias, norm = layer.gain, layer.bias, layer._joined
     if norm is not None:
         gain, bias = applied_affine(norm, bias)
-        for name in ('_joined', '_joined_paths'):
-            norm.__dict__.pop(name)
         norm._parameters.clear()
-        norm.__class__ = nn.Identity
-        layer.__dict__.pop('_joined')
+        norm.__class__ = DeployedAffine
     steps = (layer.stride, 0, layer.dilation, layer.groups)
     extra = layer.output_padding if layer.transposed else None
     size = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
@@ -67,6 +72,14 @@ def _deploy_layer(layer: NormalizedConv) -> None:
     layer.register_buffer('bias', bias if bias is None else bias.detach().clone())
 
 
+class DeployedAffine(nn.Module):
+    """An NCAffine of a deployed model. Its convolution applies the affine."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        check_input(self, input)
+        return input
+
+
 class DeployedConv(nn.Module):
     """An NC layer of a model that :func:`deploy` returned. It has the attributes of nn.ConvNd."""
 
@@ -82,11 +95,16 @@ class DeployedConv(nn.Module):
             extra = tuple(extra)
         input, padding = pad(self, input)
         folded = Folded(self.folded_weight, self.channel_sums)
-        return dispatch.normalized_convolution(
+        out = dispatch.normalized_convolution(
             self._operator, len(self.kernel_size), input, folded.weight, self.bias, None,
             self.stride, padding, self.dilation, self.groups, extra, self.eps, self.center,
             self.scale, self.backend, folded,
         )  # fmt: skip
+        if self._joined is not None:
+            tag_output(self, out)
+        return out
+
+    _joined = None
 
     def train(self, mode: bool = True):
         if mode:

@@ -45,8 +45,8 @@ def _before_forward(module: nn.Module, args: tuple) -> None:
     if any(layer.training for layer in layers):
         check_half_swap(module)
         for layer in layers:
-            layer._swap_checked = True
-    for layer in layers:  # in evaluation too: train() makes them wait again
+            layer._swap_checked = layer is not module  # a layer by itself is not the model
+    for layer in layers:  # those that are not checked wait again after train()
         _waiting.discard(layer)
     if not _waiting:
         _remove_hook()
@@ -74,13 +74,14 @@ def check_half_swap(model: nn.Module) -> None:
         normalizes = [m for m in conv.modules() if isinstance(m, NormalizedConv)]
         if isinstance(norm, NCAffine) and not normalizes and not norm.allow_plain:
             raise HalfSwapError(
-                f"{norm_path} (norm_cfg type 'NC') follows {conv_path} ({type(conv).__name__}), "
-                f'which normalises nothing: {_conv_edit(conv, parent)}'
+                f"{norm_path} (norm_cfg type 'NC') comes after {conv_path} "
+                f'({type(conv).__name__}), which normalises nothing: {_conv_edit(conv, parent)}'
             )
         if isinstance(norm, _BatchNorm) and any(not m.allow_bn for m in normalizes):
             raise HalfSwapError(
-                f"{norm_path} ({type(norm).__name__}) follows {conv_path} (conv_cfg type 'NC'), so "
-                "the result depends on the batch again: set norm_cfg=dict(type='NC') there, or "
+                f'{norm_path} ({type(norm).__name__}) comes after {conv_path} '
+                "(conv_cfg type 'NC'), so the result depends on the batch again: set "
+                "norm_cfg=dict(type='NC') there, or "
                 f"conv_cfg=dict(type='NC', allow_bn=True) if {type(parent).__name__} is meant to "
                 'keep BatchNorm'
             )

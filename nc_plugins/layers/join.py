@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-_TAG = '_nc_joined'  # of a joined convolution's output: (id of the convolution, version)
+_TAG = '_nc_joined'  # on the output of a joined convolution: (id of the convolution, version)
+_READ = '_nc_read'  # on the same tensor, once its norm has returned it
 
 
 class Neighbours(NamedTuple):
@@ -29,7 +30,7 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(model: nn.Module) -> Iterator[Neighbours]:
-    """Every module with a kernel whose next sibling is a norm with as many channels.
+    """Every convolution whose next sibling is a norm with as many channels.
 
     Registration order is the order of execution in the networks of torchvision, timm and OpenMMLab.
     mmcv's ConvModule says its order, which counts instead.
@@ -42,8 +43,8 @@ def neighbours(model: nn.Module) -> Iterator[Neighbours]:
         for (conv_name, conv), (norm_name, norm), after in zip(
             children, children[1:], following, strict=False
         ):
-            is_conv = hasattr(conv, 'kernel_size') and hasattr(conv, 'out_channels')
-            # Two norms in a row: the parent registers its norms apart from its convolutions.
+            is_conv = all(hasattr(conv, n) for n in ('weight', 'kernel_size', 'out_channels'))
+            # In the order conv1, conv2, norm1, norm2 siblings are no pairs.
             if is_conv and _channels(norm) == conv.out_channels and _channels(after) is None:
                 prefix = f'{path}.' if path else ''
                 yield Neighbours(prefix + conv_name, conv, prefix + norm_name, norm, parent)
@@ -65,11 +66,16 @@ def join_affines(model: nn.Module) -> int:
     """Join every normalized convolution in ``model`` with the NCAffine behind it.
 
     A pair is two siblings of the same number of channels, registered one after the other. It stays
-    split if the parent runs something between them, if one of them is used in two places, has hooks
-    or an affine of its own, or is on another device, and if FSDP holds the parameters.
+    split if
 
-    Register hooks on a convolution before joining, or split first: the output of a joined
-    convolution includes the affine.
+    - mmcv's ConvModule runs the two in another order,
+    - one of the two is used in two places, has hooks, or is compiled by itself,
+    - the convolution has an affine of its own,
+    - the two are on different devices, or FSDP holds their parameters.
+
+    The output of a joined convolution includes the affine. So the norm must be its only reader:
+    for hooks and feature extractors at the convolution, split first. The norm raises RuntimeError
+    if its input is anything but the unchanged output of its convolution.
 
     Returns:
         The number of joined pairs in the model. A second call changes nothing.
@@ -84,6 +90,7 @@ def join_affines(model: nn.Module) -> int:
 
     uses = Counter(id(child) for parent in model.modules() for child in parent._modules.values())
     sharded = _inside_fsdp(model)
+    _drop_orphans(model)
     joined = 0
     for conv_path, conv, norm_path, norm, parent in neighbours(model):
         if not (isinstance(conv, NormalizedConv) and isinstance(norm, NCAffine)):
@@ -95,7 +102,8 @@ def join_affines(model: nn.Module) -> int:
             and norm._joined is None
             and not conv.affine
             and uses[id(conv)] == uses[id(norm)] == 1
-            and not (_has_hooks(conv) or _has_hooks(norm))
+            and type(norm).forward is NCAffine.forward
+            and not (_runs_otherwise(conv) or _runs_otherwise(norm))
             and conv.weight.device == norm.weight.device
             and not {parent, conv, norm} & sharded
         ):
@@ -111,13 +119,31 @@ def split_affines(model: nn.Module) -> int:
     """Undo :func:`join_affines`. Returns the number of pairs that were split."""
     from .norm import NCAffine
 
-    split = 0
+    split = _drop_orphans(model)
     for norm in model.modules():
         if isinstance(norm, NCAffine) and norm._joined is not None:
             del norm._joined.__dict__['_joined']
             del norm.__dict__['_joined'], norm.__dict__['_joined_paths']
             split += 1
     return split
+
+
+def _drop_orphans(model: nn.Module) -> int:
+    """Split convolutions whose norm is not in the model, after it was replaced or left behind."""
+    modules, dropped = set(model.modules()), 0
+    for module in modules:
+        norm = module.__dict__.get('_joined')
+        if norm is not None and norm not in modules:
+            del module.__dict__['_joined']
+            module.__dict__.pop('_joined_paths', None)  # of a norm without its convolution
+            dropped += 1
+    return dropped
+
+
+def without_join(replica: nn.Module) -> nn.Module:
+    """Split one replica of nn.DataParallel. Its join would refer to the original modules."""
+    replica.__dict__.pop('_joined', None)
+    return replica
 
 
 def applied_affine(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -134,9 +160,19 @@ def tag_output(conv: nn.Module, out: Tensor) -> None:
 
 
 def check_input(norm: nn.Module, input: Tensor) -> None:
-    """Raise RuntimeError unless ``input`` is the unchanged output of the joined convolution."""
+    """Raise RuntimeError unless ``input`` is the unchanged output of the joined convolution.
+
+    For a norm that is not joined: if a convolution has applied the affine of another norm already.
+    """
     if not isinstance(input, Tensor) or torch.compiler.is_compiling():
         return  # a torch.fx proxy, or a graph is captured: there is no module call to check
+    if norm._joined is None:
+        if hasattr(input, _TAG) and not hasattr(input, _READ):
+            raise RuntimeError(
+                f'{type(norm).__name__} received the output of a convolution that is joined with '
+                'another norm: call nc_plugins.layers.split_affines(model) and join again'
+            )
+        return
     if getattr(input, _TAG, None) != (id(norm._joined), _version(input)):
         conv_path, norm_path = norm._joined_paths
         raise RuntimeError(
@@ -144,15 +180,18 @@ def check_input(norm: nn.Module, input: Tensor) -> None:
             f'input is not the unchanged output of {conv_path}: call '
             'nc_plugins.layers.split_affines(model)'
         )
+    setattr(input, _READ, True)
 
 
 def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def _runs_otherwise(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its forward, or is compiled."""
     return bool(
-        module._forward_hooks
+        module._compiled_call_impl
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks

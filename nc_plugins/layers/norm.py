@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from .half_swap import check_at_first_forward
-from .join import check_input
+from .join import check_input, without_join
 
 
 class NCAffine(nn.GroupNorm):
@@ -47,10 +47,13 @@ class NCAffine(nn.GroupNorm):
         return super().train(mode)
 
     def forward(self, input: Tensor) -> Tensor:
+        check_input(self, input)
         if self._joined is not None:
-            check_input(self, input)
             return input
         return channel_affine(input, self.weight, self.bias)
+
+    def _replicate_for_data_parallel(self):
+        return without_join(super()._replicate_for_data_parallel())
 
     def extra_repr(self) -> str:
         return f'{self.num_channels}' + (', allow_plain=True' if self.allow_plain else '')

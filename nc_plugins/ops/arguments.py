@@ -16,7 +16,7 @@ from .precision import autocast_enabled
 
 def check_eps(name: str, eps: float) -> None:
     """Raise unless eps is a number above 0."""
-    if not isinstance(eps, float | int | Real):
+    if not isinstance(eps, (float, int, Real)):
         raise TypeError(f'{name}: eps is {eps!r}, wanted a number above 0')
     if not eps > 0:
         raise ValueError(f'{name}: eps is {eps!r}, wanted a number above 0')

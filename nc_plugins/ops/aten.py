@@ -153,9 +153,12 @@ def backward(
         if needs.gain:
             products = grads * group_weight(centered(upcast(weight), geometry, center), geometry)
             grad_gain = products.sum(geometry.tap_dims).flatten()
-            if half:  # grads are rounded: sum(grad * y) / gain is closer, unless the gain is zero
+            if half:
+                # grads are rounded, so sum(grad * y) / gain is closer. Not for a small gain: y may
+                # be subnormal in float16.
                 axes = [axis for axis in range(grad.dim()) if axis != 1]
-                grad_gain = torch.where(gain == 0, grad_gain, product.sum(axes) / upcast(gain))
+                ratio = product.sum(axes) / upcast(gain)
+                grad_gain = torch.where(gain.abs() < 0.01, grad_gain, ratio)
         if needs.weight:
             grad_weight = grads if gain is None else grads * per_output(gain, geometry)
             grad_weight = grad_weight.flatten(0, 1)

@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -49,6 +50,7 @@ _MIN_TORCH = (2, 11)  # comes with Triton 3.6
 _MAX_TAPS = 64  # a tile holds all taps of a patch
 
 
+@cache  # torch.cuda.is_available() takes as long as a small convolution
 def missing() -> str | None:
     """See :class:`~.backend.Backend`."""
     if not _INSTALLED:

@@ -41,7 +41,7 @@ def test_counts_are_logged_and_left_for_the_record(take):
 
 
 def test_norm_slots_without_a_convolution_are_refused(take):
-    with pytest.raises(HalfSwapError, match=r"^1 .* follows 0 .*conv_cfg=dict\(type='NC'"):
+    with pytest.raises(HalfSwapError, match=r"^1 .* comes after 0 .*conv_cfg=dict\(type='NC'"):
         take(nn.Conv2d(3, 4, 3), NCAffine(4))
     with pytest.raises(
         HalfSwapError, match=r"1 and 1 other layers .* no NC conv.*conv_cfg=dict\(type='NC'"
@@ -75,5 +75,8 @@ def test_joins_before_training_validation_and_tests(take):
 def test_a_test_runs_the_deployed_model():
     model = nn.Sequential(NCConv2d(3, 4, 3), NCAffine(4))
     runner = SimpleNamespace(model=model)
-    DeployHook().before_test_epoch(runner)
+    hook = DeployHook()
+    hook.before_test_epoch(runner)
     assert layer_census(runner.model)['NCAffine'] == 0 and layer_census(model)['NCAffine'] == 1
+    hook.after_test_epoch(runner)
+    assert runner.model is model

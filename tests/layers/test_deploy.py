@@ -64,7 +64,7 @@ def test_holds_the_centred_weight_and_nothing_to_train():
     assert not list(deployed.parameters())
     weight = deployed[0].folded_weight
     assert weight.shape == model[0].weight.shape and weight.mean((1, 2, 3)).abs().max() < 1e-12
-    assert isinstance(deployed[1], nn.Identity)
+    assert deployed[1](x := deployed[0](X)) is x
     assert layer_census(deployed)['NCWS'] == 1
     assert deployed[0].in_channels == 4 and deployed[0].kernel_size == (3, 3)
 
@@ -116,6 +116,28 @@ def test_copies_pickles_dtypes_and_graphs():
     float32 = copy.deepcopy(deployed).float()
     with torch.autocast('cpu', torch.bfloat16):
         assert float32(X.float()).dtype == torch.bfloat16
+
+
+def test_a_wrong_join_is_an_error_here_too():
+    class NormFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = NCConv2d(4, 4, 3), NCAffine(4, allow_plain=True)
+
+        def forward(self, x):
+            return self.conv(self.norm(x))
+
+    with pytest.raises(RuntimeError, match='norm is joined with conv'):
+        nc_plugins.deploy(NormFirst().double())(X)
+
+
+def test_weights_that_a_hook_computes_are_refused():
+    model = nn.Sequential(torch.nn.utils.spectral_norm(NCConv2d(4, 6, 3)))
+    with pytest.raises(ValueError, match=r'^0 has a forward pre-hook, .* remove_spectral_norm'):
+        nc_plugins.deploy(model)
+    parametrized = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(NCConv2d(4, 6, 3)))
+    parametrized.double()
+    torch.testing.assert_close(nc_plugins.deploy(parametrized)(X), parametrized(X))
 
 
 def test_shared_layers_are_deployed_once():

@@ -44,7 +44,7 @@ def test_batch_norm_left_standing(layer):
     for _ in range(2):  # a notebook cell that is run again gives the same answer
         with pytest.raises(
             HalfSwapError,
-            match=r"^stem\.bn1 \(BatchNorm2d\) follows stem\.conv .*norm_cfg=dict\(type='NC'",
+            match=r"^stem\.bn1 \(BatchNorm2d\) comes after stem\.conv .*norm_cfg=dict\(type='NC'",
         ):
             model(X)
 
@@ -99,7 +99,7 @@ def test_other_norms_may_follow(norm):
 
 
 def test_norm_slot_without_convolution():
-    wanted = r"^stem\.bn1 .* follows stem\.conv \(Conv2d\), .*: set conv_cfg=dict\(type='NC'\)"
+    wanted = r"^stem\.bn1 .* comes after stem\.conv \(Conv2d\), .*: set conv_cfg=dict\(type='NC'\)"
     with pytest.raises(HalfSwapError, match=wanted):
         Net(nn.Conv2d(3, 8, 3), NCAffine(8))(X)
     pair(nn.Conv2d(3, 8, 3), NCAffine(8, allow_plain=True))(X)
@@ -107,7 +107,7 @@ def test_norm_slot_without_convolution():
 
 def test_every_pair_is_checked_not_only_the_first():
     model = nn.Sequential(pair(NCConv2d(3, 3, 3), NCAffine(3)), nn.Conv2d(3, 8, 1), NCAffine(8))
-    with pytest.raises(HalfSwapError, match=r'^2 .* follows 1 \(Conv2d\)'):
+    with pytest.raises(HalfSwapError, match=r'^2 .* comes after 1 \(Conv2d\)'):
         model(X)
 
 
@@ -116,11 +116,11 @@ class Deformable(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Parameter(torch.randn(8, 3, 3, 3))
+        self.weight = nn.Parameter(torch.randn(8, 3, 3, 3))
         self.out_channels, self.kernel_size = 8, (3, 3)
 
     def forward(self, x):
-        return nn.functional.conv2d(x, self.conv)
+        return nn.functional.conv2d(x, self.weight)
 
 
 def test_the_advice_can_be_followed():
@@ -163,6 +163,23 @@ def test_no_false_alarm_by_a_hook_that_returns_a_new_tensor():
     model.stem.conv.register_forward_hook(lambda module, args, out: out * 1)
     assert join_affines(model) == 0
     model(X)
+
+
+def test_no_false_alarm_by_a_block_with_a_norm_of_its_own():
+    pytest.importorskip('mmcv')
+    from mmcv.cnn import ConvModule
+
+    import nc_plugins  # noqa: F401  registers
+
+    block = ConvModule(3, 8, 3, conv_cfg={'type': 'NC'}, norm_cfg={'type': 'NC'})
+    nn.Sequential(block, nn.BatchNorm2d(8))(X)
+
+
+def test_a_layer_that_was_called_by_itself_does_not_hide_its_model():
+    conv = NCConv2d(3, 8, 3)
+    conv(X)
+    with pytest.raises(HalfSwapError):
+        pair(conv, nn.BatchNorm2d(8)).train()(X)
 
 
 def test_no_false_alarm_by_layers_that_are_called_one_by_one():

@@ -150,7 +150,7 @@ MISTAKES = {
     'syntax': (SYNTAX, [], "does not load: SyntaxError: .*'\\(' was never closed"),
     'no model': ('model = None\n', [], 'has no model'),
     'no training': ('train_cfg = None\n', [], 'has no train_cfg, so there is nothing to train'),
-    'half swap': (HALF, [], "20 NC norm slots but no NC conv.* set conv_cfg=dict\\(type='NC'\\)"),
+    'half swap': (HALF, [], "nc1 .* after backbone.conv1 .* set conv_cfg=dict\\(type='NC'\\)"),
     'half swap, BN': (BN_LEFT, [], "BatchNorm2d.* set norm_cfg=dict\\(type='NC'\\)"),
     'scope': ("default_scope = 'mmdett'\n", [], "'mmdett' is not an inst.*did you mean 'mmdet'"),
     'top-level key': ('', ['modle.head.topk=1'], "unknown key 'modle'; did you mean 'model'?"),
