@@ -133,7 +133,7 @@ def test_a_wrong_join_is_an_error_here_too():
 
 def test_weights_that_a_hook_computes_are_refused():
     model = nn.Sequential(torch.nn.utils.spectral_norm(NCConv2d(4, 6, 3)))
-    with pytest.raises(ValueError, match=r'^0 has a forward pre-hook, .* remove_spectral_norm'):
+    with pytest.raises(ValueError, match=r'^0 has a forward pre-hook, .*remove_spectral_norm'):
         nc_plugins.deploy(model)
     parametrized = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(NCConv2d(4, 6, 3)))
     parametrized.double()
