@@ -10,7 +10,7 @@ import torch
 from nc_plugins import ops
 from nc_plugins.ops import reference
 
-# Triton's kernels have tests of their own (triton_cases.py): they do not run in float64.
+# The Triton kernels do not run in float64. triton_accuracy.py and triton_behaviour.py test them.
 BACKENDS = [name for name in ops.available_backends() if name not in ('reference', 'triton')]
 NAMES = ('output', 'input gradient', 'weight gradient', 'bias gradient', 'gain gradient')
 
