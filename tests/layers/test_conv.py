@@ -73,6 +73,15 @@ def test_own_affine(layer, plain, size):
     assert (module.gain == 1).all() and (module.bias == 0).all()
 
 
+def test_the_old_name_of_the_gain_loads():
+    module = NCConv2d(4, 6, 3, affine=True)
+    state = module.state_dict()
+    state['gain'] = 2 * state.pop('own_gain.weight')
+    other = NCConv2d(4, 6, 3, affine=True)
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.gain, 2 * module.gain)
+
+
 @pytest.mark.parametrize('mode', ['zeros', 'reflect', 'replicate', 'circular'])
 @pytest.mark.parametrize('padding', [2, 'same'])
 @pytest.mark.parametrize(('layer', 'plain', 'size'), LAYERS[:3], ids=lambda v: str(v))
