@@ -19,6 +19,14 @@ ROOT = Path(__file__).parents[2]
 FILES = ['tests/ops/triton_accuracy.py', 'tests/ops/triton_behaviour.py']
 
 
+@pytest.fixture(autouse=True)
+def availability_is_asked_anew():
+    """The backend asks once per process whether there is a GPU. These tests replace the answer."""
+    backend.missing.cache_clear()
+    yield
+    backend.missing.cache_clear()
+
+
 def test_kernels_in_a_process_of_their_own():
     """Triton decides whether to interpret when it is first imported, so it needs a new process."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}
