@@ -27,6 +27,7 @@ def availability_is_asked_anew():
     backend.missing.cache_clear()
 
 
+@pytest.mark.slow
 def test_kernels_in_a_process_of_their_own():
     """Triton decides whether to interpret when it is first imported, so it needs a new process."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUBLAS_WORKSPACE_CONFIG': ':4096:8'}
