@@ -82,7 +82,15 @@ STATE: tuple[tuple[Callable, Callable], ...] = (
 
 
 # Started first, so that no core runs one of them while the others have finished.
-LONGEST_FILES = ('test_triton.py', 'test_tasks.py', 'test_train.py')
+LONGEST_FILES = (
+    'test_triton.py',
+    'test_tasks.py',
+    'test_like_conv2d.py',
+    'test_train.py',
+    'test_compile.py',
+    'test_mask_rcnn.py',
+    'test_deeplab.py',
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -280,6 +280,7 @@ def test_a_copy_of_the_weight_counts_and_the_weight_does_not(monkeypatch):
     assert extra == 4 * 8 * 8 * 9
 
 
+@pytest.mark.slow
 def test_peak_memory_of_a_step_in_a_fresh_process():
     """The peak is between one and three times the gradients of 11.2 million parameters."""
     case = Model('models', 'resnet18-cifar', 32, 2, classes=10)

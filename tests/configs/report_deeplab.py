@@ -33,11 +33,11 @@ def report(path: str) -> dict:
 
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
-    model.init_weights()
     found['census'] = census(model)
     found['plain'] = [name for name, m in model.named_modules() if type(m) is nn.Conv2d]
     found['groups'] = sorted({m.num_groups for m in model.modules() if type(m) is nn.GroupNorm})
     if found['name'] in STEPS:
+        model.init_weights()
         # mmengine's Runner does the same in a single process.
         found.update(step(revert_sync_batchnorm(model), cfg))
     return found

@@ -20,6 +20,7 @@ NAMES = [family.format(kind) for family, kinds in FAMILIES.items() for kind in k
 PAIRS = [(family, kind) for family, kinds in FAMILIES.items() for kind in kinds if kind != 'in']
 IN_FILES = [family.format('in') for family in FAMILIES]
 FULL = [name for name in NAMES if 'horse2zebra' in name]
+STEPS = [name for name in FULL if name.split('_')[2] in ('in', 'nc')]  # of the fast tests
 BLOCKS = {'resnet9': 9, 'resnet4-w24': 4, 'resnet2-w16': 2}
 LAYERS = {'resnet9': 3, 'resnet4-w24': 2, 'resnet2-w16': 2}  # of stride 2 in a discriminator
 
@@ -141,7 +142,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def reports(images):
-    return ask('cyclegan', NAMES, images, steps=FULL)
+    return ask('cyclegan', NAMES, images, steps=STEPS)
 
 
 @pytest.fixture(scope='module')
@@ -190,7 +191,7 @@ def test_the_number_of_parameters_is_that_of_the_authors_release(name, reports):
     }
 
 
-@pytest.mark.parametrize('name', FULL)
+@pytest.mark.parametrize('name', STEPS)
 def test_it_takes_a_training_step_and_evaluates_an_image(name, reports):
     check_run(reports[name]['run'])
 

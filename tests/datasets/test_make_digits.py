@@ -56,10 +56,8 @@ def test_it_without_scikit_learn(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['fake']
 
 
-@pytest.mark.parametrize(
-    'number, code',
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_leaves_nothing_when_interrupted(tmp_path, number, code):
     process = subprocess.Popen(
         command(tmp_path / 'data' / 'digits', '--scenes-train', '100000'),

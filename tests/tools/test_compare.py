@@ -144,6 +144,7 @@ def test_jobs_share_the_processor(folder, compare):
     assert 'Up to 2 runs shared the machine' in (folder / 'out/report.md').read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_trainings_and_still_reports(folder, compare, how):
     assert compare('gn.py', '--out', 'out').returncode == 0

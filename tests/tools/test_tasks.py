@@ -174,6 +174,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mistake', MISTAKES)
 def test_unusable_data_is_one_sentence_that_names_the_file(mistake, spoilt, tmp_path, capsys):
     task, spoil, wanted = MISTAKES[mistake]
@@ -186,6 +187,7 @@ def test_unusable_data_is_one_sentence_that_names_the_file(mistake, spoilt, tmp_
     assert not work_dir.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_a_file_that_breaks_a_running_training_is_named_too(workers, spoilt, tmp_path, capsys):
     """After many iterations, also from a worker process. The checkpoints stay."""
