@@ -34,7 +34,7 @@ class Record:
     Speed, memory and seconds cover the last process only, if the training was resumed.
     """
 
-    finished: bool = True
+    finished: bool = True  # trained to the end and validated
     config: str | None = None  # path of the config file
     seed: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)  # of the last validation
@@ -129,7 +129,15 @@ def append_event(folder: Path, event: Event) -> None:
 def read_history(folder: Path) -> list[Event]:
     """All events of ``history.jsonl``; an empty list if there is no such file."""
     lines = _read_lines(folder / HISTORY)
-    return [_from_dict(_EVENTS[x['event']], x) for x in lines if x.get('event') in _EVENTS]
+    return [event_from_dict(x) for x in lines if x.get('event') in _EVENTS]
+
+
+def event_to_dict(event: Event) -> dict:
+    return {'event': _KINDS[type(event)], **asdict(event)}
+
+
+def event_from_dict(values: dict) -> Event:
+    return _from_dict(_EVENTS[values['event']], values)
 
 
 def read_scalars(folder: Path) -> list[Event]:
@@ -184,10 +192,26 @@ def newest_pictures(folder: Path, limit: int = 2) -> list[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file in one step: readers see the old content or the new one."""
+    """Write a file in one step: readers see the old content or the new one, also after a crash.
+
+    A failed write leaves the old file, and deletes the temporary one.
+    """
     partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    try:
+        with partial.open('wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    if os.name == 'posix':  # the new name of the file must reach the disk, too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _from_dict(cls: type, values: dict):
@@ -197,7 +221,7 @@ def _from_dict(cls: type, values: dict):
 
 
 def _line(event: Event) -> str:
-    return json.dumps({'event': _KINDS[type(event)], **asdict(event)}) + '\n'
+    return json.dumps(event_to_dict(event)) + '\n'
 
 
 def _position(step: int, by_epoch: bool) -> dict[str, int]:

@@ -3,7 +3,7 @@
 
     python tools/test.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py CHECKPOINT
 
-The arguments are those of OpenMMLab's test.py.
+The arguments are those of OpenMMLab's test.py, and --trust-checkpoint.
 """
 
 import argparse
@@ -18,6 +18,7 @@ with required_imports():
     from nc_plugins.engine.census import DeployHook
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
+    from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
     from nc_plugins.engine.usage import UsageError
 
 
@@ -35,6 +36,7 @@ def parse_args(argv=None):
 
 def evaluate(args):
     cfg = load_config(args)
+    protect(trust=args.trust_checkpoint)
     for key in ('test_dataloader', 'test_evaluator'):
         if not cfg.get(key):
             raise UsageError(f'{args.config} has no {key}, so there is nothing to test')
@@ -49,6 +51,7 @@ def evaluate(args):
     def test(runner):
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
+        runner.register_hook(CheckpointMatchHook(), priority='LOWEST')
         runner.register_hook(DeployHook())
         runner.test()
 

@@ -3,8 +3,9 @@
 
     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 
-The arguments are those of OpenMMLab's train.py. The hooks NCCensusHook, RunRecordHook
-and KeepRandomStateHook are added to a config that does not list them.
+The arguments are those of OpenMMLab's train.py, and --trust-checkpoint. ReliableRunner,
+DurableCheckpointHook, NCCensusHook, RunRecordHook and StepSeedHook are added to a config that does
+not have them.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from command_line import required_imports, run_tool
 
 with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
-    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
+    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config, locked
+    from nc_plugins.engine.safe_loading import protect
     from nc_plugins.engine.training import apply_training_flags, check_trainable
     from nc_plugins.engine.usage import UsageError
 
@@ -43,12 +45,16 @@ def parse_args(argv=None):
 
 def train(args):
     cfg = load_config(args)
+    protect(trust=args.trust_checkpoint)
     check_trainable(cfg)
-    apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
-    check_checkpoint(cfg.get('load_from'))
-    enter_scope(cfg)
-    check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    build_and_run(cfg, lambda runner: runner.train())
+    with locked(cfg.work_dir):
+        flags = dict(amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
+        for warning in apply_training_flags(cfg, **flags):
+            print('warning:', warning, file=sys.stderr)
+        check_checkpoint(cfg.get('load_from'))
+        enter_scope(cfg)
+        check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        build_and_run(cfg, lambda runner: runner.train())
 
 
 def main(argv=None) -> int:

@@ -4,25 +4,27 @@
 # Registers NC, NCAffine, PN and the hooks below, so no other import is needed. A config that
 # imports more modules repeats this list, because mmengine does not merge lists.
 custom_imports = dict(imports=['nc_plugins'], allow_failed_imports=False)
+runner_type = 'ReliableRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     # In iterations. A line takes about 1 ms, and batches of 2 images mean many iterations.
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Keeps the last checkpoint, to resume, and the best one by the measure of the task, to test.
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),  # interval in epochs
+    # Keeps the last two checkpoints, to resume, and the best one by the measure of the task, to
+    # test. The interval is in epochs.
+    checkpoint=dict(type='DurableCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),  # reshuffles each epoch on several GPUs
 )
 # NCCensusHook logs the layers of the model and rejects a config that replaces only one of
 # convolution and norm. RunRecordHook writes the record that tools/compare.py reads. tools/train.py
 # adds both to a config that does not list them. ShortHistoryHook bounds mmengine's log history,
-# which otherwise slows down long trainings. With KeepRandomStateHook a validation does not change
-# the training that follows.
+# which otherwise slows down long trainings. StepSeedHook and ReliableRunner make random numbers
+# depend on seed and position alone, so that a resumed training equals an uninterrupted one.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
-    dict(type='KeepRandomStateHook'),
+    dict(type='StepSeedHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 

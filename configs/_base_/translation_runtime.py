@@ -18,7 +18,8 @@ default_scope = 'mmengine'  # registry in which types are looked up
 # There is no best checkpoint, because no single measure ranks translators.
 default_hooks = dict(
     # Writes sample grids at each validation; tools/test.py --show-dir writes every picture.
-    visualization=dict(type='TranslationVisualizationHook', rows=4, draw=False)
+    visualization=dict(type='TranslationVisualizationHook', rows=4, draw=False),
+    image_pool=dict(type='ImagePoolHook'),  # so that a resumed training is exact
 )
 # For several GPUs: mmengine's wrapper for models with several optimisers.
 model_wrapper_cfg = dict(type='MMSeparateDistributedDataParallel')

@@ -10,7 +10,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from PIL import Image, ImageOps
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from .loading import DataError
@@ -31,8 +31,7 @@ class UnpairedImages(Dataset):
     An item is ``{'inputs': {'A': image, 'B': image}, 'data_samples': {'A': path, 'B': path}}`` with
     uint8 RGB images [3, H, W]. Use it with mmengine's default collate function.
 
-    Random numbers come from torch. A worker of a DataLoader uses the seed that the DataLoader drew
-    for it, because mmengine seeds the workers alike in every epoch.
+    Random numbers come from torch's generator. ``ReliableRunner`` seeds it for each sample.
 
     Args:
         data_root: Folder that contains ``folder_A`` and ``folder_B``.
@@ -73,7 +72,6 @@ class UnpairedImages(Dataset):
         }
         self.test_mode, self.skip_unreadable = test_mode, skip_unreadable
         self._reported: set[Path] = set()
-        self._worker_seed = None
         augment = [] if test_mode else [v2.RandomCrop(crop), v2.RandomHorizontalFlip(flip / 2)]
         self.transform = v2.Compose(
             [
@@ -87,7 +85,6 @@ class UnpairedImages(Dataset):
         return max(len(files) for files in self.files.values())
 
     def __getitem__(self, index: int) -> dict:
-        self._seed_worker()
         A, B = self.files['A'], self.files['B']
         place = index % len(B) if self.test_mode else int(torch.randint(len(B), ()))
         (path_A, image_A), (path_B, image_B) = self._read(A, index % len(A)), self._read(B, place)
@@ -108,12 +105,6 @@ class UnpairedImages(Dataset):
                     self._reported.add(path)
                     print_log(f'skipped: {e}', logger='current', level=logging.WARNING)
         raise DataError(f'none of the {len(files)} images in {files[0].parent} can be read')
-
-    def _seed_worker(self) -> None:
-        worker = get_worker_info()
-        if worker is not None and self._worker_seed != worker.seed:
-            self._worker_seed = worker.seed
-            torch.manual_seed(worker.seed)
 
 
 def list_images(folder: Path) -> list[Path]:

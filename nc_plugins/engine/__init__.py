@@ -1,5 +1,13 @@
-"""Hooks and metrics for mmengine's Runner; importing this module registers them."""
+"""Hooks, metrics and a runner for mmengine; importing this module registers them."""
 
-from . import census, history, metrics, random_state, record
+from . import census, checkpoints, history, metrics, record, reliable_runner, seeding
 
-__all__ = ['census', 'history', 'metrics', 'random_state', 'record']
+__all__ = [
+    'census',
+    'checkpoints',
+    'history',
+    'metrics',
+    'record',
+    'reliable_runner',
+    'seeding',
+]

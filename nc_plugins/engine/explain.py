@@ -9,6 +9,7 @@ from pathlib import Path
 from nc_plugins.datasets.loading import DataError
 from nc_plugins.layers.half_swap import HalfSwapError
 
+from .safe_loading import CheckpointError
 from .usage import did_you_mean, one_line
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
@@ -24,7 +25,7 @@ def explain(error: Exception) -> str | None:
     that has trained for one iteration has no such mistakes.
     """
     text = one_line(error)
-    if isinstance(error, HalfSwapError):
+    if isinstance(error, (HalfSwapError, CheckpointError)):
         return text
     if isinstance(error, DataError):
         return error.sentence

@@ -22,6 +22,8 @@ from nc_plugins import __version__
 
 from .. import records
 
+_STATE = 'run_record'  # key of the hook's state in a checkpoint
+
 
 # force: a second import (reload, two names for one file) must register again, not raise.
 @HOOKS.register_module(force=True)
@@ -35,7 +37,9 @@ class RunRecordHook(Hook):
     over the last few validations (``window_size`` of the log processor). The hook turns the
     averaging of validations off, so mmengine's log shows exact metrics too.
 
-    A resumed training continues its history. The hook works on rank 0 only.
+    Checkpoints contain the history, so a resumed training continues it exactly. A training that
+    has nothing left to do after a resume leaves the files as they are. The hook works on rank 0
+    only.
 
     Args:
         warmup (int): number of first training iterations that do not count for
@@ -50,6 +54,7 @@ class RunRecordHook(Hook):
             raise ValueError(f'warmup must be an integer >= 0, got {warmup!r}.')
         self.warmup = warmup
         self._training = False
+        self._loaded: dict = {}
 
     def before_train(self, runner) -> None:
         if runner.rank != 0:
@@ -60,10 +65,12 @@ class RunRecordHook(Hook):
         self._by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         self._max_epochs = runner.max_epochs if self._by_epoch else None
         self._device = next(runner.model.parameters()).device
-        self._sums, self._count, self._seen = {}, 0, 0
+        resumed, self._loaded = self._loaded if runner.iter > 0 else {}, {}
+        self._events = [records.event_from_dict(event) for event in resumed.get('events', ())]
+        self._sums, self._count = dict(resumed.get('sums', {})), resumed.get('count', 0)
+        self._seen = 0
         self._images, self._timed_seconds, self._train_seconds = 0, 0.0, 0.0
         self._peak = 0
-        self._last, self._min, self._max = {}, {}, {}
         _unsmooth_validation(runner)
         self._folder = Path(runner.work_dir)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +84,7 @@ class RunRecordHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         if not self._training:
             return
-        if not self._begun:
-            # Not in before_train: a training that fails in its first iteration must not delete the
-            # record of the training before.
-            self._begun = True
-            (self._folder / records.RECORD).unlink(missing_ok=True)
-            self._begin_history(runner)
+        self._begin(runner)
         self._seen += 1
         if self._seen == self.warmup and self._device.type == 'cuda':
             torch.cuda.synchronize(self._device)
@@ -119,32 +121,46 @@ class RunRecordHook(Hook):
     def after_val_epoch(self, runner, metrics=None) -> None:
         if not self._training:
             return
-        metrics = _scalars(metrics)
+        self._begin(runner)  # after a resume a validation can come before the first iteration
         epoch = runner.epoch if self._by_epoch else None
-        records.append_event(self._folder, records.Validation(epoch, runner.iter, metrics))
-        self._add_validation(metrics)
+        self._append(records.Validation(epoch, runner.iter, _scalars(metrics)))
 
     def after_val(self, runner) -> None:
         if self._training:
             self._tick = time.perf_counter()
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if self._training:
+            events = [records.event_to_dict(event) for event in self._events]
+            checkpoint[_STATE] = dict(events=events, sums=self._sums, count=self._count)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self._loaded = checkpoint.get(_STATE, {})
+
     def after_train(self, runner) -> None:
         if not self._training:
             return
         self._training = False
+        if not self._begun:  # the resumed training had finished before
+            runner.logger.info('The training was finished already; its record stays as it is')
+            return
         if self._device.type == 'cuda':
             memory, kind = self._peak, 'cuda allocated'
         else:
             memory, kind = _peak_resident_memory(), 'process peak RSS'
+        validations = [e.metrics for e in self._events if isinstance(e, records.Validation)]
+        lowest, highest = _extremes(validations)
         record = records.Record(
+            # False if the validation of the last epoch is missing.
+            finished=runner.val_loop is None or bool(validations),
             config=getattr(runner.cfg, 'filename', None),
             fingerprint=runner.cfg.get('run_fingerprint'),
             seed=runner.seed,
             max_epochs=self._max_epochs,
             max_iters=runner.max_iters,
-            metrics=self._last,
-            metrics_min=self._min,
-            metrics_max=self._max,
+            metrics=validations[-1] if validations else {},
+            metrics_min=lowest,
+            metrics_max=highest,
             images_per_second=self._images / self._timed_seconds if self._timed_seconds else None,
             peak_memory_mb=memory / 2**20,
             memory_kind=kind,
@@ -164,33 +180,39 @@ class RunRecordHook(Hook):
         )
         records.write_record(self._folder, record)
 
-    def _begin_history(self, runner) -> None:
-        """Start the history. A resumed training keeps the events up to its checkpoint."""
-        kept = [
-            event
-            for event in (records.read_history(self._folder) if runner.iter > 0 else ())
-            if not isinstance(event, records.Start) and (event.iter or math.inf) <= runner.iter
-        ]
-        start = records.Start(self._by_epoch, self._max_epochs, runner.max_iters, self._utc_start)
-        records.write_history(self._folder, [start, *kept])
-        for event in kept:
-            if isinstance(event, records.Validation):
-                self._add_validation(event.metrics)
+    def _begin(self, runner) -> None:
+        """Delete the old record and start the history, once.
 
-    def _add_validation(self, metrics: dict) -> None:
-        self._last = metrics
-        for key, value in metrics.items():
-            if not math.isnan(value):
-                self._min[key] = min(value, self._min.get(key, value))
-                self._max[key] = max(value, self._max.get(key, value))
+        Not in before_train: a training that fails in its first iteration, or has nothing to do,
+        must not delete the record of the training before.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        (self._folder / records.RECORD).unlink(missing_ok=True)
+        start = records.Start(self._by_epoch, self._max_epochs, runner.max_iters, self._utc_start)
+        records.write_history(self._folder, [start, *self._events])
+
+    def _append(self, event: records.Event) -> None:
+        self._events.append(event)
+        records.append_event(self._folder, event)
 
     def _write_training_loss(self, runner, epoch: int) -> None:
         if not self._count:
             return
         losses = {key: total / self._count for key, total in self._sums.items()}
-        event = records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses)
-        records.append_event(self._folder, event)
+        self._append(records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses))
         self._sums, self._count = {}, 0
+
+
+def _extremes(validations: list[dict]) -> tuple[dict, dict]:
+    """The smallest and the largest value of each metric, without NaN."""
+    values: dict[str, list[float]] = {}
+    for metrics in validations:
+        for key, value in metrics.items():
+            if not math.isnan(value):
+                values.setdefault(key, []).append(value)
+    return {k: min(v) for k, v in values.items()}, {k: max(v) for k, v in values.items()}
 
 
 def _unsmooth_validation(runner) -> None:

@@ -6,17 +6,15 @@ import argparse
 import contextlib
 import inspect
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from mmengine.config import Config, DictAction
-from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..datasets.loading import DataError
 from .explain import explain
 from .usage import UsageError, did_you_mean, is_first_process, one_line
 
@@ -62,6 +60,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'key="[a,b]" or key=a,b',
     )
     parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints that contain more than data; they can run code',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -104,54 +107,43 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
-    """Build the Runner of ``cfg`` and call ``action`` with it.
+    """Build the Runner of ``cfg`` and call ``action`` with it. A failure deletes nothing.
 
-    After a failure before the end of the first training iteration, the files and folders that the
-    run has created in ``work_dir`` are deleted.
-
-    Raises: UsageError if a mistake in the config caused an early failure, or if a data file cannot
-        be used. Other exceptions propagate.
+    Raises: UsageError if a mistake in the config caused a failure, or if a file cannot be used.
+        Other exceptions propagate.
     """
-    work_dir = Path(cfg.work_dir).absolute()
-    # work_dir and its parents that do not exist yet, innermost first.
-    missing = [path for path in (work_dir, *work_dir.parents) if not path.exists()]
-    before = set() if missing else set(work_dir.iterdir())
-    first = _FirstIteration()
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.register_hook(first, priority='LOWEST')
-        action(runner)
-    except BaseException as e:
-        if first.finished:
-            if isinstance(e, DataError):
-                raise UsageError(e.sentence) from e
-            raise
-        if is_first_process():
-            _delete_new(work_dir, before)
-            for folder in missing:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
-        sentence = explain(e) if isinstance(e, Exception) else None
-        if sentence is None:
+        action(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+    except Exception as e:
+        if (sentence := explain(e)) is None:
             raise
         raise UsageError(sentence) from e
 
 
-class _FirstIteration(Hook):
-    finished = False
+@contextlib.contextmanager
+def locked(work_dir: str) -> Iterator[None]:
+    """Keep other trainings out of ``work_dir``, also those that started on other machines.
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        self.finished = True
-
-
-def _delete_new(folder: Path, before: set[Path]) -> None:
-    """Delete the entries of ``folder`` that are not in ``before``."""
-    for entry in set(folder.iterdir()) - before if folder.is_dir() else ():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):  # Windows keeps open files
-                entry.unlink()
+    Raises: UsageError if another training is running there, or the folder is not writable.
+    """
+    if not is_first_process():
+        yield
+        return
+    folder = Path(work_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / '.lock', blocking=False)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f'another training is running in {folder}: wait for it, or choose another --work-dir'
+        ) from None
+    except OSError as e:
+        raise UsageError(f'work_dir {folder} is not writable ({e.strerror})') from e
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_top_level(options: dict, cfg: Config) -> None:

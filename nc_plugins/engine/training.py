@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from .checkpoints import checkpoint_to_resume, saved_checkpoints
+from .safe_loading import CheckpointError
 from .usage import UsageError
 
-HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook')
+HOOKS = ('NCCensusHook', 'RunRecordHook', 'StepSeedHook')
 
 
 def check_trainable(cfg) -> None:
@@ -16,10 +20,14 @@ def check_trainable(cfg) -> None:
             raise UsageError(f'{cfg.filename} has no {key}, so there is nothing to train')
 
 
-def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | None) -> None:
-    """Apply --amp, --auto-scale-lr and --resume to ``cfg`` in place, and add the ``HOOKS``.
+def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | None) -> list[str]:
+    """Apply --amp, --auto-scale-lr and --resume to ``cfg`` in place, and add what makes it safe.
 
-    Raises: UsageError if ``cfg`` or this machine does not support a flag.
+    mmengine's Runner becomes the ReliableRunner, its CheckpointHook the DurableCheckpointHook, and
+    the ``HOOKS`` are added.
+
+    Returns: warnings, one sentence each.
+    Raises: UsageError if ``cfg``, this machine or the work folder does not support a flag.
     """
     if amp:
         _use_amp(cfg)
@@ -30,12 +38,53 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | N
                 f'was chosen, and {cfg.filename} does not have it'
             )
         cfg.auto_scale_lr.enable = True
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+    cfg.setdefault('runner_type', 'ReliableRunner')
+    hooks = cfg.setdefault('default_hooks', {})
+    checkpoint = hooks.setdefault('checkpoint', dict(type='DurableCheckpointHook', interval=1))
+    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
+        checkpoint['type'] = 'DurableCheckpointHook'
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {str(hook.get('type')).rpartition('.')[2] for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
+    return _choose_start(cfg, resume)
+
+
+def _choose_start(cfg, resume: str | None) -> list[str]:
+    """Set ``load_from`` and ``resume`` so that no checkpoint in the work folder is lost.
+
+    Returns: sentences about broken checkpoints that are passed over.
+    """
+    if resume is None and cfg.get('resume'):  # set in the config
+        resume = cfg.get('load_from') or 'auto'
+    hook = cfg.default_hooks.get('checkpoint') or {}
+    folder, template = Path(cfg.work_dir), hook.get('filename_tmpl')
+    if hook.get('out_dir'):
+        if '://' in hook['out_dir']:
+            cfg.resume, cfg.load_from = resume is not None, None if resume == 'auto' else resume
+            return []  # mmengine finds the latest checkpoint behind a file client
+        folder = Path(hook['out_dir'], folder.name)
+    saved, broken = saved_checkpoints(folder, template), []
+    if resume is None:
+        if saved:
+            raise UsageError(
+                f'{folder} has checkpoints of a training ({saved[0].name}): add --resume to '
+                'continue it, or choose another --work-dir'
+            )
+    elif resume == 'auto':
+        try:
+            path, broken = checkpoint_to_resume(folder, template)
+        except CheckpointError as e:
+            raise UsageError(str(e)) from e
+        cfg.resume, cfg.load_from = path is not None, path and str(path)
+    else:
+        cfg.resume, cfg.load_from = True, resume
+        paths = [path.resolve() for path in saved]
+        if Path(resume).resolve() in paths[1:]:
+            raise UsageError(
+                f'{folder} has later checkpoints than {resume} ({saved[0].name}), which the '
+                'training would overwrite: choose another --work-dir, or move them away'
+            )
+    return broken
 
 
 def _use_amp(cfg) -> None:

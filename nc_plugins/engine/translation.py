@@ -1,4 +1,4 @@
-"""A hook that draws the results of image translation."""
+"""Hooks for image translation: pictures of the results, and image pools in checkpoints."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
 from ..records import SAMPLES
+from .census import unwrapped
 from .translation_metrics import to_uint8
 
 WAYS = {'AB': ('real_A', 'fake_B', 'cycled_A'), 'BA': ('real_B', 'fake_A', 'cycled_B')}
@@ -87,6 +88,36 @@ class TranslationVisualizationHook(Hook):
                 folder = Path(root, way)
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(strip(sample, way)).save(folder / name)
+
+
+@HOOKS.register_module(force=True)
+class ImagePoolHook(Hook):
+    """Saves the image pools of a ``CycleGAN`` in checkpoints, and restores them on a resume.
+
+    With several processes the pools of rank 0 are saved, and every rank resumes with them.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict = {}
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        if 'optimizer' in checkpoint:  # a checkpoint to resume from
+            pools = {name: pool.images for name, pool in _pools(runner).items()}
+            checkpoint['image_pools'] = pools
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        self._loaded = checkpoint.get('image_pools', {})
+
+    def before_train(self, runner) -> None:
+        loaded, self._loaded = self._loaded, {}
+        if runner.iter > 0:
+            for name, images in loaded.items():
+                _pools(runner)[name].images = list(images)
+
+
+def _pools(runner) -> dict:
+    model = unwrapped(runner.model)
+    return {'A': model.pool_A, 'B': model.pool_B}
 
 
 def strip(sample: dict, way: str) -> np.ndarray:

@@ -29,7 +29,7 @@ class CycleGAN(BaseModel):
         cycle_weight: Weight of the cycle losses. 10 in the paper.
         identity_weight: Weight of the identity losses. 5 in the paper; 0 skips them.
         pool_size: Number of generated images of each domain in the :class:`ImagePool` of its
-            discriminator. 50 in the paper. Checkpoints do not contain the pools.
+            discriminator. 50 in the paper. ``ImagePoolHook`` saves them in checkpoints.
         data_preprocessor: Config of the preprocessor. Default: :class:`TranslationPreprocessor`.
         init_cfg: mmengine's initialisation. The paper draws weights from N(0, 0.02^2).
 
@@ -185,7 +185,7 @@ class ImagePool:
                 self.images.append(kept)
             elif self.size and torch.rand(()) < 0.5:
                 place = int(torch.randint(self.size, ()))
-                image, self.images[place] = self.images[place], kept
+                image, self.images[place] = self.images[place].to(image.device), kept
             returned.append(image)
         return torch.stack(returned)
 

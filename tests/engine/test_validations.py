@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from nc_plugins.engine.census import NCCensusHook
-from nc_plugins.engine.random_state import KeepRandomStateHook
+from nc_plugins.engine.seeding import StepSeedHook
 from nc_plugins.layers import NCAffine, NCConv2d
 
 
@@ -88,9 +88,9 @@ def test_the_same_bits_with_any_number_of_validations(tmp_path, backend, dtype):
         trained(tmp_path / str(i), backend, dtype, interval, NCCensusHook(), *hooks)
         for i, (interval, hooks) in enumerate(
             [
-                (8, [KeepRandomStateHook()]),
-                (1, [KeepRandomStateHook()]),
-                (3, [KeepRandomStateHook(), EvaluateMore()]),
+                (8, [StepSeedHook()]),
+                (1, [StepSeedHook()]),
+                (3, [StepSeedHook(), EvaluateMore()]),
             ]
         )
     ]

@@ -1,0 +1,136 @@
+"""Checkpoints are data: loading one never runs code that is stored in it.
+
+A pickle can call any function. mmengine retries a checkpoint that torch refuses without the
+protection of ``weights_only``, and its list of allowed functions has ``getattr``, which leads to
+every other function.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
+from mmengine.model import is_model_wrapper
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from torch import nn
+
+# torch.load then uses weights_only=True, whatever its caller asks for.
+_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, written or used. The message is one sentence."""
+
+
+def _statistic(owner: type, name: str):
+    """The only use of ``getattr`` in a checkpoint of mmengine: the methods of HistoryBuffer."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed')
+    return getattr(owner, name)
+
+
+def allowed_globals() -> list:
+    """Classes and functions that checkpoints of mmengine need besides tensors.
+
+    They build NumPy arrays and mmengine's HistoryBuffer, and nothing else.
+    """
+    # NumPy 2 renamed numpy.core, and files of both kinds exist.
+    core = getattr(np, '_core', None) or np.core
+    numpy = [
+        (function, f'numpy.{module}.multiarray.{function.__name__}')
+        for function in (core.multiarray._reconstruct, core.multiarray.scalar)
+        for module in ('core', '_core')
+    ]
+    dtypes = [type(np.dtype(name)) for name in ('bool', 'i1', 'u1', 'i4', 'u4', 'i8', 'f4', 'f8')]
+    return [slice, np.ndarray, np.dtype, HistoryBuffer, (_statistic, 'builtins.getattr'),
+            *numpy, *dtypes]  # fmt: skip
+
+
+def protect(trust: bool = False) -> None:
+    """Make every ``torch.load`` of this process safe, or none of them if ``trust`` is True."""
+    if trust:
+        os.environ.pop(_FORCE, None)
+        return
+    os.environ[_FORCE] = '1'
+    torch.serialization.add_safe_globals(allowed_globals())
+    # mmengine adds its own list, with getattr, around each call of torch.load.
+    mmengine_checkpoint.get_torch_safe_globals = allowed_globals
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """Read a local checkpoint to the CPU.
+
+    Raises: CheckpointError if the file is broken, is not a checkpoint, or contains objects that
+        could run code, unless :func:`protect` was told to trust it.
+    """
+    try:
+        content = mmengine_checkpoint.CheckpointLoader.load_checkpoint(
+            str(path), map_location='cpu', logger='silent'
+        )
+    except Exception as e:  # broken files raise many types of exceptions
+        raise CheckpointError(explain_load_error(str(path), e)) from e
+    if not isinstance(content, dict):
+        raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__} and no weights')
+    return content
+
+
+class CheckpointMatchHook(Hook):
+    """Refuses to test a model whose weights are not those of the checkpoint.
+
+    Register it with priority LOWEST, so that it sees the weights that an EMA hook has chosen.
+
+    Raises: CheckpointError with the number of entries that are missing, unknown or of another
+        shape.
+    """
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        check_match(model, checkpoint.get('state_dict', checkpoint))
+
+
+def check_match(model: nn.Module, state: dict) -> None:
+    """Load ``state`` into ``model`` and raise CheckpointError unless every entry fits."""
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    own = model.state_dict()
+    shapes = [k for k, v in state.items() if k in own and v.shape != own[k].shape]
+    fitting = {key: value for key, value in state.items() if key not in shapes}
+    missing, unknown = model.load_state_dict(fitting, strict=False)
+    missing = [key for key in missing if key not in shapes]
+    if not (missing or unknown or shapes):
+        return
+    fits = len(own) - len(missing) - len(shapes)
+    counts = [
+        f'{len(keys)} {problem} (such as {keys[0]})'
+        for keys, problem in (
+            (missing, 'missing in the checkpoint'),
+            (shapes, 'of another shape'),
+            (unknown, 'unknown to the model'),
+        )
+        if keys
+    ]
+    raise CheckpointError(
+        f'the checkpoint fits {fits} of the {len(own)} weights of the model: {", ".join(counts)}; '
+        'use the config with which it was trained'
+    )
+
+
+def explain_load_error(path: str, error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    if isinstance(error, UnpicklingError) and ('GLOBAL' in text or 'allowed' in text):
+        return (
+            f'checkpoint {path} contains objects that could run code ({_unsafe(path) or text}): '
+            'if you trust its author, add --trust-checkpoint'
+        )
+    return f'checkpoint {path} cannot be read ({type(error).__name__}: {text[:200]})'
+
+
+def _unsafe(path: str) -> str:
+    try:
+        return ', '.join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:5])
+    except Exception:  # an old file format, or a broken file
+        return ''
