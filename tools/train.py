@@ -4,8 +4,7 @@
     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 
 The arguments are those of OpenMMLab's train.py, and --trust-checkpoint. ReliableRunner,
-DurableCheckpointHook, NCCensusHook, RunRecordHook and StepSeedHook are added to a config that does
-not have them.
+DurableCheckpointHook, NCCensusHook and RunRecordHook are added to a config that does not have them.
 """
 
 import argparse
@@ -17,7 +16,7 @@ with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config, locked
     from nc_plugins.engine.safe_loading import protect
-    from nc_plugins.engine.training import apply_training_flags, check_trainable
+    from nc_plugins.engine.training import apply_training_flags, check_trainable, choose_start
     from nc_plugins.engine.usage import UsageError
 
 
@@ -47,13 +46,13 @@ def train(args):
     cfg = load_config(args)
     protect(trust=args.trust_checkpoint)
     check_trainable(cfg)
+    apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
+    check_checkpoint(cfg.get('load_from') if args.resume in (None, 'auto') else args.resume)
+    enter_scope(cfg)
+    check_data(cfg, ('train_dataloader', 'val_dataloader'))
     with locked(cfg.work_dir):
-        flags = dict(amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
-        for warning in apply_training_flags(cfg, **flags):
+        for warning in choose_start(cfg, args.resume):
             print('warning:', warning, file=sys.stderr)
-        check_checkpoint(cfg.get('load_from'))
-        enter_scope(cfg)
-        check_data(cfg, ('train_dataloader', 'val_dataloader'))
         build_and_run(cfg, lambda runner: runner.train())
 
 

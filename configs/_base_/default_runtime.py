@@ -4,6 +4,8 @@
 # Registers NC, NCAffine, PN and the hooks below, so no other import is needed. A config that
 # imports more modules repeats this list, because mmengine does not merge lists.
 custom_imports = dict(imports=['nc_plugins'], allow_failed_imports=False)
+# Random numbers depend on the seed and the position alone. So a resumed training equals an
+# uninterrupted one, and validations do not change the training.
 runner_type = 'ReliableRunner'
 
 default_hooks = dict(
@@ -19,12 +21,10 @@ default_hooks = dict(
 # NCCensusHook logs the layers of the model and rejects a config that replaces only one of
 # convolution and norm. RunRecordHook writes the record that tools/compare.py reads. tools/train.py
 # adds both to a config that does not list them. ShortHistoryHook bounds mmengine's log history,
-# which otherwise slows down long trainings. StepSeedHook and ReliableRunner make random numbers
-# depend on seed and position alone, so that a resumed training equals an uninterrupted one.
+# which otherwise slows down long trainings.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
-    dict(type='StepSeedHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 

@@ -21,7 +21,6 @@ custom_imports = dict(
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
-    dict(type='StepSeedHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP', rule='greater'))

@@ -1,4 +1,4 @@
-"""mmengine's Runner with samples that do not depend on the history of the process."""
+"""mmengine's Runner with random numbers that do not depend on the history of the process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, IterableDataset
 
-from .seeding import EpochSampler, SeededItems
+from .seeding import EpochSampler, SeededItems, StepSeedHook
 
 
 @RUNNERS.register_module(force=True)
 class ReliableRunner(Runner):
-    """mmengine's Runner whose samples depend on seed, epoch and index alone.
+    """mmengine's Runner whose random numbers depend on the seed and the position alone.
 
-    mmengine seeds the workers of a data loader alike in every epoch, and a resumed training replays
-    the augmentations of its first epoch. Here every sample has a seed of its own, so augmentations
-    are the same for any number of workers and after a resume. Iterable datasets and samplers that
-    are not built from a config are left as they are.
+    mmengine saves no random state, so a resumed training draws other numbers than an uninterrupted
+    one; its workers repeat their augmentations in every epoch; and a validation changes the
+    training that follows. Here each iteration and each sample has a seed of its own. Iterable
+    datasets and samplers that are not built from a config are left as they are.
     """
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(StepSeedHook())
 
     @staticmethod
     def build_dataloader(

@@ -10,7 +10,7 @@ from .checkpoints import checkpoint_to_resume, saved_checkpoints
 from .safe_loading import CheckpointError
 from .usage import UsageError
 
-HOOKS = ('NCCensusHook', 'RunRecordHook', 'StepSeedHook')
+HOOKS = ('NCCensusHook', 'RunRecordHook')
 
 
 def check_trainable(cfg) -> None:
@@ -20,14 +20,13 @@ def check_trainable(cfg) -> None:
             raise UsageError(f'{cfg.filename} has no {key}, so there is nothing to train')
 
 
-def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | None) -> list[str]:
-    """Apply --amp, --auto-scale-lr and --resume to ``cfg`` in place, and add what makes it safe.
+def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:
+    """Apply --amp and --auto-scale-lr to ``cfg`` in place, and add what makes a training safe.
 
     mmengine's Runner becomes the ReliableRunner, its CheckpointHook the DurableCheckpointHook, and
     the ``HOOKS`` are added.
 
-    Returns: warnings, one sentence each.
-    Raises: UsageError if ``cfg``, this machine or the work folder does not support a flag.
+    Raises: UsageError if ``cfg`` or this machine does not support a flag.
     """
     if amp:
         _use_amp(cfg)
@@ -46,13 +45,17 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | N
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {str(hook.get('type')).rpartition('.')[2] for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
-    return _choose_start(cfg, resume)
 
 
-def _choose_start(cfg, resume: str | None) -> list[str]:
-    """Set ``load_from`` and ``resume`` so that no checkpoint in the work folder is lost.
+def choose_start(cfg, resume: str | None) -> list[str]:
+    """Apply --resume: set ``load_from`` and ``resume`` so that no checkpoint is lost.
+
+    Args:
+        cfg: a config after ``apply_training_flags``.
+        resume: a checkpoint, 'auto' for the latest in the work folder, or None to start anew.
 
     Returns: sentences about broken checkpoints that are passed over.
+    Raises: UsageError if the training would overwrite a checkpoint, or none can be resumed.
     """
     if resume is None and cfg.get('resume'):  # set in the config
         resume = cfg.get('load_from') or 'auto'

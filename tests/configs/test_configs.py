@@ -35,6 +35,6 @@ def test_the_config_registers_and_records_by_itself(name):
     assert 'nc_plugins' in cfg.custom_imports.imports
     assert not cfg.custom_imports.get('allow_failed_imports')
     hooks = [hook.type for hook in cfg.custom_hooks]
-    assert {'NCCensusHook', 'RunRecordHook', 'StepSeedHook', 'ShortHistoryHook'} <= {*hooks}
+    assert {'NCCensusHook', 'RunRecordHook', 'ShortHistoryHook'} <= {*hooks}
     assert cfg.default_hooks.get('visualization')  # tools/test.py --show-dir
     assert 'TensorboardVisBackend' in [backend.type for backend in cfg.visualizer.vis_backends]

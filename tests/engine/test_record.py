@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from nc_plugins import __version__
+from nc_plugins.engine import checkpoints  # noqa: F401 (registers DurableCheckpointHook)
 from nc_plugins.engine.record import RunRecordHook
 from nc_plugins.report import fingerprint, read_run
 
@@ -80,7 +81,10 @@ def train(folder, hooks, model=None, iterations=None, **more):
         val_cfg={},
         val_evaluator=Evaluator([Squares()]),
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
-        default_hooks={'logger': {'type': 'LoggerHook', 'interval': 1}},
+        default_hooks={
+            'logger': {'type': 'LoggerHook', 'interval': 1},
+            'checkpoint': {'type': 'DurableCheckpointHook', 'interval': 1},
+        },
         custom_hooks=hooks,
         randomness={'seed': 5},
         log_processor={'by_epoch': not iterations},
@@ -173,9 +177,8 @@ def test_a_training_that_fails_leaves_no_record(tmp_path):
 
 
 def test_a_resumed_training_continues_its_history(tmp_path):
-    checkpoints = {'type': 'CheckpointHook', 'interval': 1}
     with pytest.raises(RuntimeError, match='stop here'):
-        train(tmp_path, [RunRecordHook(), checkpoints, Spy(stop_at=6)])
+        train(tmp_path, [RunRecordHook(), Spy(stop_at=6)])
     with (tmp_path / 'history.jsonl').open('a') as file:
         file.write('{"event": "train", "epoch": 3, "iter": 9, "losses": {"loss": 99}}\n{"cut')
     train(tmp_path, [RunRecordHook()], resume=True)
