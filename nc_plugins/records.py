@@ -194,7 +194,7 @@ def newest_pictures(folder: Path, limit: int = 2) -> list[Path]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file in one step: readers see the old content or the new one, also after a crash.
 
-    A failed write leaves the old file, and deletes the temporary one.
+    A write that fails or is interrupted leaves the old file and deletes the temporary one.
     """
     partial = path.with_name(path.name + '.partial')
     try:
@@ -203,7 +203,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except BaseException:
         partial.unlink(missing_ok=True)
         raise
     if os.name == 'posix':  # the new name of the file must reach the disk, too

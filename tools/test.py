@@ -51,7 +51,7 @@ def evaluate(args):
     def test(runner):
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
-        runner.register_hook(CheckpointMatchHook(), priority='LOWEST')
+        runner.register_hook(CheckpointMatchHook(whole=True), priority='LOWEST')
         runner.register_hook(DeployHook())
         runner.test()
 

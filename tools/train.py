@@ -15,8 +15,13 @@ from command_line import required_imports, run_tool
 with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config, locked
-    from nc_plugins.engine.safe_loading import protect
-    from nc_plugins.engine.training import apply_training_flags, check_trainable, choose_start
+    from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
+    from nc_plugins.engine.training import (
+        apply_training_flags,
+        check_trainable,
+        choose_start,
+        is_finished,
+    )
     from nc_plugins.engine.usage import UsageError
 
 
@@ -43,6 +48,11 @@ def parse_args(argv=None):
 
 
 def train(args):
+    def run(runner):
+        whole = bool(runner.cfg.get('resume'))
+        runner.register_hook(CheckpointMatchHook(whole), priority='LOWEST')
+        runner.train()
+
     cfg = load_config(args)
     protect(trust=args.trust_checkpoint)
     check_trainable(cfg)
@@ -51,9 +61,12 @@ def train(args):
     enter_scope(cfg)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     with locked(cfg.work_dir):
+        if args.resume == 'auto' and is_finished(cfg):
+            print(f'the training in {cfg.work_dir} is finished: nothing to resume')
+            return
         for warning in choose_start(cfg, args.resume):
             print('warning:', warning, file=sys.stderr)
-        build_and_run(cfg, lambda runner: runner.train())
+        build_and_run(cfg, run)
 
 
 def main(argv=None) -> int:

@@ -121,7 +121,7 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
 
 
 @contextlib.contextmanager
-def locked(work_dir: str) -> Iterator[None]:
+def locked(work_dir: str | Path) -> Iterator[None]:
     """Keep other trainings out of ``work_dir``, also those that started on other machines.
 
     Raises: UsageError if another training is running there, or the folder is not writable.

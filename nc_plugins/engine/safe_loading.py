@@ -80,40 +80,58 @@ def load_checkpoint(path: str | Path) -> dict:
 
 
 class CheckpointMatchHook(Hook):
-    """Refuses to test a model whose weights are not those of the checkpoint.
+    """Refuses a checkpoint whose weights are not those of the model.
 
     Register it with priority LOWEST, so that it sees the weights that an EMA hook has chosen.
 
-    Raises: CheckpointError with the number of entries that are missing, unknown or of another
+    Args:
+        whole: refuse a checkpoint of which only a part fits. Otherwise a part is logged, and only
+            a checkpoint without any fitting weight is refused.
+
+    Raises: CheckpointError with the number of weights that are missing, unknown or of another
         shape.
     """
 
+    def __init__(self, whole: bool) -> None:
+        self.whole = whole
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        check_match(model, checkpoint.get('state_dict', checkpoint))
+        fits, problem = match(model, checkpoint.get('state_dict', checkpoint))
+        if problem and (self.whole or not fits):
+            raise CheckpointError(problem)
+        if problem:
+            runner.logger.warning(problem)
 
 
-def check_match(model: nn.Module, state: dict) -> None:
-    """Load ``state`` into ``model`` and raise CheckpointError unless every entry fits."""
+def match(model: nn.Module, state: dict) -> tuple[int, str]:
+    """Load ``state`` into ``model``.
+
+    Returns: the number of weights of ``model`` that fit, and a sentence with all counts. The
+        sentence is empty if every weight fits and ``state`` has no others.
+    """
     state = {key.removeprefix('module.'): value for key, value in state.items()}
     own = model.state_dict()
     shapes = [k for k, v in state.items() if k in own and v.shape != own[k].shape]
     fitting = {key: value for key, value in state.items() if key not in shapes}
-    missing, unknown = model.load_state_dict(fitting, strict=False)
-    missing = [key for key in missing if key not in shapes]
-    if not (missing or unknown or shapes):
-        return
-    fits = len(own) - len(missing) - len(shapes)
-    counts = [
-        f'{len(keys)} {problem} (such as {keys[0]})'
-        for keys, problem in (
-            (missing, 'missing in the checkpoint'),
-            (shapes, 'of another shape'),
-            (unknown, 'unknown to the model'),
-        )
-        if keys
+    _, unknown = model.load_state_dict(fitting, strict=False)
+    # A layer with its own gain takes the weights of a plain convolution without an error, and
+    # before version 0.1 the gain had another name.
+    missing = [
+        key
+        for key in own
+        if key not in state and key.replace('own_gain.weight', 'gain') not in state
     ]
-    raise CheckpointError(
+    fits = len(own) - len(missing) - len(shapes)
+    if not (missing or unknown or shapes):
+        return fits, ''
+    kinds = (
+        (missing, 'missing in the checkpoint'),
+        (shapes, 'of another shape'),
+        (unknown, 'unknown to the model'),
+    )
+    counts = [f'{len(keys)} {kind} (such as {keys[0]})' for keys, kind in kinds if keys]
+    return fits, (
         f'the checkpoint fits {fits} of the {len(own)} weights of the model: {", ".join(counts)}; '
         'use the config with which it was trained'
     )

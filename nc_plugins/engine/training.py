@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..records import read_record
 from .checkpoints import checkpoint_to_resume, saved_checkpoints
 from .safe_loading import CheckpointError
 from .usage import UsageError
@@ -45,6 +46,16 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {str(hook.get('type')).rpartition('.')[2] for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
+
+
+def is_finished(cfg) -> bool:
+    """True if the work folder has the record of a training that reached the end of ``cfg``."""
+    record, plan = read_record(Path(cfg.work_dir)), cfg.train_cfg
+    if record is None:
+        return False
+    by_epoch = record.max_epochs is not None
+    end, wanted = ('max_epochs', record.max_epochs) if by_epoch else ('max_iters', record.max_iters)
+    return plan.get(end) == wanted
 
 
 def choose_start(cfg, resume: str | None) -> list[str]:
