@@ -47,7 +47,7 @@ test: setup  ## run the tests (6 minutes; the first run also compiles mmcv's ope
 test-slow: setup  ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
-test-torch:  ## test ops and layers with another version of torch: make test-torch TORCH=2.4.1
+test-torch:  ## test ops and layers with another version of torch: make test-torch TORCH=2.6.0
 	$(PYTHON3) tools/test_torch.py $(TORCH) $(PYTEST_ARGS)
 
 bench: $(STAMPS)/demo  ## time NC and convolution + GroupNorm, on some layers and a small ResNet (minutes)

@@ -22,7 +22,6 @@ CLASSIFICATION = [
     'onedl-mmcv>=2.3',
     'onedl-mmpretrain>=1.3',
     'filelock',
-    'psutil',
     'rich',
 ]
 OPENMMLAB = [*CLASSIFICATION, 'onedl-mmdetection>=3.5', 'onedl-mmsegmentation>=1.4']
@@ -102,7 +101,7 @@ setup(
     packages=find_packages(include=['nc_plugins', 'nc_plugins.*']),
     package_data={'nc_plugins': ['csrc/*']},
     python_requires='>=3.10',
-    install_requires=['torch>=2.4'],
+    install_requires=['torch>=2.6', 'psutil'],
     extras_require={'classification': CLASSIFICATION, 'openmmlab': OPENMMLAB, 'dev': DEV},
     **cpu_backend(),
 )

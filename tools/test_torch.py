@@ -1,7 +1,7 @@
 """Test the operator and the layers with another version of torch.
 
     python tools/test_torch.py 2.14.1
-    python tools/test_torch.py 2.4.* tests/ops -k cpu
+    python tools/test_torch.py 2.6.* tests/ops -k cpu
 
 Creates build/torch-VERSION with a virtual environment and a copy of the package, compiles the C++
 extension there and runs pytest in it. The repository's own environment and its compiled extension
@@ -39,7 +39,7 @@ def copy_sources(target: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('version', help='release of torch: 2.14.1, or 2.4.* for its last fix')
+    parser.add_argument('version', help='release of torch: 2.14.1, or 2.6.* for its last fix')
     parser.add_argument('pytest', nargs=argparse.REMAINDER, help='arguments for pytest')
     args = parser.parse_args()
 
