@@ -68,9 +68,10 @@ class DurableCheckpointHook(CheckpointHook):
         loaded, self._loaded = self._loaded, {}
         if runner.iter == 0:
             return
+        self._validated = loaded.get('validated', -1)
         _restore_gradients(runner.model, loaded.get('gradients', {}))
         _leave_out_trained_samples(runner)
-        if _validation_is_due(runner) and loaded.get('validated') != runner.iter:
+        if _validation_is_due(runner) and self._validated != runner.iter:
             runner.logger.info('The training stopped before a validation, which runs now')
             runner.val_loop.run()
 
