@@ -138,17 +138,25 @@ def match(model: nn.Module, state: dict) -> tuple[int, str]:
 
 
 def explain_load_error(path: str, error: Exception) -> str:
-    text = ' '.join(str(error).split())
-    if isinstance(error, UnpicklingError) and ('GLOBAL' in text or 'allowed' in text):
+    """One sentence about an exception that ``torch.load`` has raised."""
+    if not isinstance(error, UnpicklingError):
+        text = ' '.join(str(error).split())
+        return f'checkpoint {path} cannot be read ({type(error).__name__}: {text[:200]})'
+    if unsafe := _unsafe(path):
         return (
-            f'checkpoint {path} contains objects that could run code ({_unsafe(path) or text}): '
-            'if you trust its author, add --trust-checkpoint'
+            f'checkpoint {path} contains objects that could run code ({unsafe}): if you trust its '
+            'author, add --trust-checkpoint'
         )
-    return f'checkpoint {path} cannot be read ({type(error).__name__}: {text[:200]})'
+    return (
+        f'checkpoint {path} cannot be read: it is broken, is not a file of torch.save, or contains '
+        'objects that could run code (--trust-checkpoint loads those)'
+    )
 
 
 def _unsafe(path: str) -> str:
+    """The objects that ``weights_only`` refuses; '' if the file is no pickle of torch."""
     try:
-        return ', '.join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:5])
-    except Exception:  # an old file format, or a broken file
+        refused = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # broken, or of a format before torch 1.6
         return ''
+    return ', '.join(sorted(refused)[:5]) or 'getattr'
