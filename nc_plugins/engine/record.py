@@ -8,12 +8,14 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
@@ -35,7 +37,8 @@ class RunRecordHook(Hook):
     over the last few validations (``window_size`` of the log processor). The hook turns the
     averaging of validations off, so mmengine's log shows exact metrics too.
 
-    A resumed training continues its history. The hook works on rank 0 only.
+    A resumed training continues its history. With several processes, the training losses are means
+    over all of them, and rank 0 writes. Speed counts the images of all processes, memory is rank 0's.
 
     Args:
         warmup (int): number of first training iterations that do not count for
@@ -52,8 +55,6 @@ class RunRecordHook(Hook):
         self._training = False
 
     def before_train(self, runner) -> None:
-        if runner.rank != 0:
-            return
         self._training = True
         self._start = time.perf_counter()
         self._utc_start = _utc()
@@ -81,8 +82,9 @@ class RunRecordHook(Hook):
             # Not in before_train: a training that fails in its first iteration must not delete the
             # record of the training before.
             self._begun = True
-            (self._folder / records.RECORD).unlink(missing_ok=True)
-            self._begin_history(runner)
+            if runner.rank == 0:
+                (self._folder / records.RECORD).unlink(missing_ok=True)
+                self._begin_history(runner)
         self._seen += 1
         if self._seen == self.warmup and self._device.type == 'cuda':
             torch.cuda.synchronize(self._device)
@@ -117,7 +119,7 @@ class RunRecordHook(Hook):
             self._write_training_loss(runner, epoch=runner.epoch)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        if not self._training:
+        if not self._training or runner.rank != 0:
             return
         metrics = _scalars(metrics)
         epoch = runner.epoch if self._by_epoch else None
@@ -132,6 +134,8 @@ class RunRecordHook(Hook):
         if not self._training:
             return
         self._training = False
+        if runner.rank != 0:
+            return
         if self._device.type == 'cuda':
             memory, kind = self._peak, 'cuda allocated'
         else:
@@ -187,10 +191,22 @@ class RunRecordHook(Hook):
     def _write_training_loss(self, runner, epoch: int) -> None:
         if not self._count:
             return
-        losses = {key: total / self._count for key, total in self._sums.items()}
-        event = records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses)
-        records.append_event(self._folder, event)
+        # Objects, because the processes need not have the same losses.
+        ranks = all_gather_object((self._sums, self._count))
         self._sums, self._count = {}, 0
+        if runner.rank == 0:
+            losses = _mean_losses(ranks)
+            event = records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses)
+            records.append_event(self._folder, event)
+
+
+def _mean_losses(ranks: Iterable[tuple[dict[str, float], int]]) -> dict[str, float]:
+    """Mean of each loss over the iterations of all processes, from their (sums, iterations)."""
+    sums, iterations = Counter(), 0
+    for losses, count in ranks:
+        sums.update(losses)
+        iterations += count
+    return {key: total / iterations for key, total in sums.items()}
 
 
 def _unsmooth_validation(runner) -> None:

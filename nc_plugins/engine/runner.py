@@ -17,6 +17,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..datasets.loading import DataError
+from .distributed import processes
 from .explain import explain
 from .usage import UsageError, did_you_mean, is_first_process, one_line
 
@@ -118,9 +119,10 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
     before = set() if missing else set(work_dir.iterdir())
     first = _FirstIteration()
     try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.register_hook(first, priority='LOWEST')
-        action(runner)
+        with processes(cfg):
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            runner.register_hook(first, priority='LOWEST')
+            action(runner)
     except BaseException as e:
         if first.finished:
             if isinstance(e, DataError):
