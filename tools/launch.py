@@ -41,20 +41,22 @@ def main(argv=None) -> int:
 
 def report(error: ChildFailedError) -> int:
     """Print which process failed first, and return the exit code."""
-    # A killed process makes others fail in the same second.
+    # The others fail in the same second: by the lost connection, or by torchrun's SIGTERM.
+    ended = {-signal.SIGTERM, 128 + signal.SIGTERM}
     rank, failure = min(
-        error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp)
+        error.failures.items(),
+        key=lambda item: (item[1].exitcode in ended, item[1].exitcode > 0, item[1].timestamp),
     )
     if failure.exitcode < 0:
         print(
-            f'error: process {rank} (pid {failure.pid}) was killed by {failure.signal_name()}, so '
-            'the other processes were ended; --resume continues a training from its last checkpoint',
+            f'error: process {rank} (pid {failure.pid}) was killed by {failure.signal_name()}, and '
+            'the others were ended; --resume continues a training from its last checkpoint',
             file=sys.stderr,
         )
         return 128 - failure.exitcode
     print(
-        f'error: process {rank} ended with exit code {failure.exitcode}, and its message is above; '
-        'the other processes were ended',
+        f'error: process {rank} ended with exit code {failure.exitcode}, and the others were '
+        'ended; its message is above',
         file=sys.stderr,
     )
     return failure.exitcode

@@ -37,8 +37,8 @@ class RunRecordHook(Hook):
     over the last few validations (``window_size`` of the log processor). The hook turns the
     averaging of validations off, so mmengine's log shows exact metrics too.
 
-    A resumed training continues its history. With several processes, the training losses are means
-    over all of them, and rank 0 writes. Speed counts the images of all processes, memory is rank 0's.
+    A resumed training continues its history. With several processes, losses are means over all of
+    them, speed counts the images of all, and memory is that of rank 0, which writes the files.
 
     Args:
         warmup (int): number of first training iterations that do not count for

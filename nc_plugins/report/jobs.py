@@ -63,9 +63,8 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
     """Run all unfinished jobs, at most ``parallel`` at a time.
 
     A finished run with the job's fingerprint is reused. Any other folder is renamed, never deleted,
-    and the training starts from scratch, after a training that still writes to the folder has ended.
-    An exception, KeyboardInterrupt included, ends all trainings before it propagates. If this process
-    is killed, the trainings end by themselves.
+    and the training starts from scratch. An exception, KeyboardInterrupt included, ends all
+    trainings before it propagates. If this process is killed, the trainings end by themselves.
 
     Returns: {job name: reason} for the jobs that failed.
     """

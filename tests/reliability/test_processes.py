@@ -59,7 +59,7 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 def write_config(folder, tmp_path):
     def write(norm='nc', double=True):
         path = tmp_path / f'{tmp_path.name}_{norm}_{double}.py'
-        model, preprocessor = ('Double', 'Double') if double else ('Image', 'Cls')
+        model, preprocessor = ('Double', 'Double') if double else ('Image', 'ClsData')
         names = dict(root=ROOT, folder=folder, norm=norm, model=model, preprocessor=preprocessor)
         path.write_text(CONFIG.format(**names))
         return str(path)
