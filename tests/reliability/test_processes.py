@@ -110,8 +110,6 @@ def test_no_process_of_a_training_remains(whom, how, code, sentence, config, sta
     assert re.match(sentence, output.strip().splitlines()[-1]), output[-3000:]
     assert 'Traceback' not in output
     assert ended(family)
-    latest = Path((work_dir / 'last_checkpoint').read_text())
-    assert 'optimizer' in torch.load(latest, weights_only=False)
 
 
 @pytest.mark.slow
