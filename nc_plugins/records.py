@@ -6,6 +6,7 @@ A run folder is the ``work_dir`` of one training. It holds
   a ``TrainingLoss`` for each epoch and a ``Validation`` for each validation.
 - ``record.json``: a ``Record``. It exists only if the training has finished.
 - ``samples/<name>_<step>.png``: sample images of an image translation.
+- ``.lock``: a file that a training locks as long as it writes to the folder.
 - ``output.log``: the output of a training that tools/compare.py started.
 - ``<start time>/vis_data``: mmengine's own ``scalars.json`` and ``vis_image/<name>_<step>.png``.
 
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 RECORD, HISTORY, OUTPUT, SAMPLES = 'record.json', 'history.jsonl', 'output.log', 'samples'
+LOCK = '.lock'
 # In scalars.json but not metrics.
 _TIMES_AND_STEPS = {'step', 'time', 'data_time', 'memory', 'epoch', 'iter'}
 _TAIL_BYTES = 8192

@@ -15,10 +15,11 @@ ROOMS = {
     'layers': {'ops'},
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
-    'engine': {'ops', 'layers', 'datasets', 'records'},
+    'engine': {'ops', 'layers', 'datasets', 'records', 'processes'},
     'datasets': set(),
+    'processes': set(),
     'records': set(),
-    'report': {'records'},
+    'report': {'records', 'processes'},
 }
 
 

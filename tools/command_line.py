@@ -23,6 +23,14 @@ def required_imports(exit_code: int = 1) -> Iterator[None]:
         sys.exit(exit_code)
 
 
+def _exit(*_) -> None:
+    """Raise SystemExit, so that a SIGTERM cleans up as Ctrl-C does."""
+    # The data loading workers may have received the signal too, and torch would raise an error.
+    if hasattr(signal, 'SIGCHLD'):
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+    sys.exit(128 + signal.SIGTERM)
+
+
 def run_tool(
     main: Callable[[], int | None],
     errors: type[Exception] | tuple[type[Exception], ...],
@@ -39,8 +47,7 @@ def run_tool(
         exit_code: the exit code after one of ``errors``.
         interrupted: the line on stderr after Ctrl-C, which gives exit code 130. SIGTERM gives 143.
     """
-    # Raise SystemExit, so that a SIGTERM cleans up as Ctrl-C does.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    previous = signal.signal(signal.SIGTERM, _exit)
     try:
         return main() or 0
     except KeyboardInterrupt:

@@ -64,6 +64,19 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
         help='trainings at a time, which share the CPU threads and reach fewer images/s [1]',
     )
     parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch'],
+        default='none',
+        help='pytorch: each training runs in several processes of this machine [none]',
+    )
+    parser.add_argument(
+        '--processes',
+        type=int,
+        default=1,
+        metavar='P',
+        help='processes of a training with --launcher pytorch; each has its own batches [1]',
+    )
+    parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='K=V', help='changes to every config'
     )
     parser.add_argument('--title', default='', help='first line of the report')
@@ -78,9 +91,12 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Raise UsageError for mistakes in the command line. Writes nothing."""
-    for name, value in (('--seeds', args.seeds), ('--jobs', args.jobs)):
+    for name in ('seeds', 'jobs', 'processes'):
+        value = getattr(args, name)
         if value < 1:
-            raise UsageError(f'{name} must be an integer of at least 1, got {value}.')
+            raise UsageError(f'--{name} must be an integer of at least 1, got {value}.')
+    if args.processes > 1 and args.launcher == 'none':
+        raise UsageError(f'--processes {args.processes} needs --launcher pytorch.')
     if args.out.exists() and not args.out.is_dir():
         raise UsageError(f'--out must be a folder, got the file {args.out}.')
     if not args.train_script.is_file():
@@ -122,14 +138,24 @@ def plan(args: argparse.Namespace) -> list[Job]:
         task = task_of(resolved)
         for seed in range(args.seeds):
             options = [f'randomness.seed={seed}', *args.cfg_options]
-            name = fingerprint(resolved.to_dict(), options)
+            # The number of processes changes the batch size, and so the results.
+            name = fingerprint(resolved.to_dict(), [*options, *launch(args)[1:]])
             folder = args.out / 'runs' / Path(config).stem / f'seed{seed}'
             # Relative, because the report shows the command and is read on other machines.
             script = relative_path(args.train_script, Path())
-            command = [sys.executable, script, config, '--work-dir', str(folder)]
+            command = [sys.executable, *launch(args), script, config, '--work-dir', str(folder)]
+            command += ['--launcher', args.launcher] if args.launcher != 'none' else []
             command += ['--cfg-options', f'run_fingerprint={name}', *options]
-            jobs.append(Job(config, seed, folder, name, command, task))
+            jobs.append(Job(config, seed, folder, name, command, args.processes, task))
     return jobs
+
+
+def launch(args: argparse.Namespace) -> list[str]:
+    """The part of a command line that starts several processes."""
+    if args.launcher == 'none':
+        return []
+    program = relative_path(Path(__file__).with_name('launch.py'), Path())
+    return [program, '--standalone', '--nproc-per-node', str(args.processes)]
 
 
 def compare(args: argparse.Namespace, command: str) -> int:

@@ -8,12 +8,14 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
 import torch
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
@@ -38,8 +40,9 @@ class RunRecordHook(Hook):
     averaging of validations off, so mmengine's log shows exact metrics too.
 
     Checkpoints contain the history, so a resumed training continues it exactly. A training that
-    has nothing left to do after a resume leaves the files as they are. The hook works on rank 0
-    only.
+    has nothing left to do after a resume leaves the files as they are. With several processes,
+    losses are means over all of them, speed counts the images of all, and memory is that of rank 0,
+    which writes the files.
 
     Args:
         warmup (int): number of first training iterations that do not count for
@@ -57,8 +60,6 @@ class RunRecordHook(Hook):
         self._loaded: dict = {}
 
     def before_train(self, runner) -> None:
-        if runner.rank != 0:
-            return
         self._training = True
         self._start = time.perf_counter()
         self._utc_start = _utc()
@@ -119,7 +120,7 @@ class RunRecordHook(Hook):
             self._write_training_loss(runner, epoch=runner.epoch)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        if not self._training:
+        if not self._training or runner.rank != 0:
             return
         self._begin(runner)  # after a resume a validation can come before the first iteration
         epoch = runner.epoch if self._by_epoch else None
@@ -141,6 +142,8 @@ class RunRecordHook(Hook):
         if not self._training:
             return
         self._training = False
+        if runner.rank != 0:
+            return
         if not self._begun:  # the resumed training had finished before
             runner.logger.info('The training was finished already; its record stays as it is')
             return
@@ -186,7 +189,7 @@ class RunRecordHook(Hook):
         Not in before_train: a training that fails in its first iteration, or has nothing to do,
         must not delete the record of the training before.
         """
-        if self._begun:
+        if self._begun or runner.rank != 0:
             return
         self._begun = True
         (self._folder / records.RECORD).unlink(missing_ok=True)
@@ -200,9 +203,22 @@ class RunRecordHook(Hook):
     def _write_training_loss(self, runner, epoch: int) -> None:
         if not self._count:
             return
-        losses = {key: total / self._count for key, total in self._sums.items()}
-        self._append(records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses))
+        # Objects, because the processes need not have the same losses.
+        ranks = all_gather_object((self._sums, self._count))
         self._sums, self._count = {}, 0
+        if runner.rank == 0:
+            losses = _mean_losses(ranks)
+            event = records.TrainingLoss(epoch if self._by_epoch else None, runner.iter, losses)
+            self._append(event)
+
+
+def _mean_losses(ranks: Iterable[tuple[dict[str, float], int]]) -> dict[str, float]:
+    """Mean of each loss over the iterations of all processes, from their (sums, iterations)."""
+    sums, iterations = Counter(), 0
+    for losses, count in ranks:
+        sums.update(losses)
+        iterations += count
+    return {key: total / iterations for key, total in sums.items()}
 
 
 def _extremes(validations: list[dict]) -> tuple[dict, dict]:

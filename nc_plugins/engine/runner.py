@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .distributed import processes
 from .explain import explain
 from .usage import UsageError, did_you_mean, is_first_process, one_line
 
@@ -113,7 +114,8 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
         Other exceptions propagate.
     """
     try:
-        action(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
+        with processes(cfg):
+            action(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
     except Exception as e:
         if (sentence := explain(e)) is None:
             raise

@@ -15,8 +15,10 @@ from pathlib import Path
 from statistics import fmean
 
 import psutil
+from filelock import FileLock, Timeout
 
-from ..records import HISTORY, OUTPUT
+from ..processes import PARENT
+from ..records import HISTORY, LOCK, OUTPUT
 from .progress import Screen, duration, fraction_done, validation_line
 from .runs import Run, read_run
 
@@ -34,6 +36,7 @@ class Job:
         folder: the run folder.
         fingerprint: identifies config and options, see ``fingerprint``.
         command: program and arguments.
+        processes: number of processes that the command trains in.
         task: jobs with the same task are compared with each other.
     """
 
@@ -42,6 +45,7 @@ class Job:
     folder: Path
     fingerprint: str
     command: list[str]
+    processes: int = 1
     task: str = ''
 
     @property
@@ -60,7 +64,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
 
     A finished run with the job's fingerprint is reused. Any other folder is renamed, never deleted,
     and the training starts from scratch. An exception, KeyboardInterrupt included, ends all
-    trainings before it propagates.
+    trainings before it propagates. If this process is killed, the trainings end by themselves.
 
     Returns: {job name: reason} for the jobs that failed.
     """
@@ -81,6 +85,10 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
             while waiting or running:
                 while waiting and len(running) < parallel:
                     title, job = waiting.popleft()
+                    if not _unused(job.folder):
+                        failed[job.name] = f'another training writes to {job.folder}'
+                        screen.line(f'{title}: FAILED, {failed[job.name]}')
+                        continue
                     old = _rename_old(job.folder)
                     kept = f', old folder kept as {old}' if old else ''
                     screen.line(f'{title}: starting{kept}')
@@ -115,9 +123,9 @@ class _Child:
         self._size = -1
         job.folder.mkdir(parents=True)
         self.run = job.read()
-        env = {**os.environ, 'PYTHONUNBUFFERED': '1'}
-        if parallel > 1:
-            env['OMP_NUM_THREADS'] = str(max(1, _cores() // parallel))
+        env = {**os.environ, 'PYTHONUNBUFFERED': '1', PARENT: str(os.getpid())}
+        if parallel * job.processes > 1:
+            env['OMP_NUM_THREADS'] = str(max(1, _cores() // (parallel * job.processes)))
         with (job.folder / OUTPUT).open('wb') as log:
             # In a process group of its own the training does not receive Ctrl-C. This program
             # does, and ends the training with its data loading workers.
@@ -189,6 +197,20 @@ def _time_left(
     if not complete and left == 0.0:
         return ''
     return f'; {"" if complete else "more than "}{duration(left / parallel)} left'
+
+
+def _unused(folder: Path) -> bool:
+    """Wait until no training writes to ``folder``. False if one still does after a while.
+
+    The trainings of a killed compare.py need a moment to end.
+    """
+    if not folder.exists():
+        return True
+    try:
+        with FileLock(folder / LOCK, timeout=_GRACE_SECONDS):
+            return True
+    except Timeout:
+        return False
 
 
 def _rename_old(folder: Path) -> str:

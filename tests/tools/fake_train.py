@@ -1,7 +1,8 @@
 """Takes the arguments of tools/train.py and writes the files of a training, in milliseconds.
 
 Its own config options are fake.fail_seed, fake.sleep (seconds in each epoch), fake.silent (finish
-without a record) and fake.exit (exit code after a finished run).
+without a record), fake.exit (exit code after a finished run), and fake.wait<seed> (a file for which
+the run with this seed waits). Only the first of several processes does anything.
 """
 
 import argparse
@@ -11,23 +12,34 @@ import sys
 import time
 from pathlib import Path
 
-# nc_plugins.records, without nc_plugins itself, which imports torch for seconds.
-sys.path.append(str(Path(__file__).resolve().parents[2] / 'nc_plugins'))
-from records import Record, Start, TrainingLoss, Validation, append_event, write_record
+from filelock import FileLock
 
+# Without nc_plugins itself, which imports torch for seconds.
+sys.path.append(str(Path(__file__).resolve().parents[2] / 'nc_plugins'))
+from processes import end_with_parent
+from records import LOCK, Record, Start, TrainingLoss, Validation, append_event, write_record
+
+end_with_parent()
+if os.environ.get('RANK', '0') != '0':
+    sys.exit()
 parser = argparse.ArgumentParser()
 parser.add_argument('config')
 parser.add_argument('--work-dir', type=Path, required=True)
+parser.add_argument('--launcher')
 parser.add_argument('--cfg-options', nargs='+', required=True)
 args = parser.parse_args()
 options = dict(option.split('=', 1) for option in args.cfg_options)
 seed = int(options['randomness.seed'])
 accuracy = 50 if 'nc' in Path(args.config).stem else 40
 
+lock = FileLock(args.work_dir / LOCK, blocking=False)
+lock.acquire()
 print(f'training {args.config} seed {seed} as process {os.getpid()}', flush=True)
 scalars = args.work_dir / '20250101_000000' / 'vis_data' / 'scalars.json'
 scalars.parent.mkdir(parents=True)
 
+while f'fake.wait{seed}' in options and not Path(options[f'fake.wait{seed}']).exists():
+    time.sleep(0.1)
 append_event(args.work_dir, Start(by_epoch=True, max_epochs=3, max_iters=30))
 for epoch in (1, 2, 3):
     time.sleep(float(options.get('fake.sleep', 0)))

@@ -3,17 +3,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import compare as tool
+import psutil
 import pytest
 from filelock import FileLock
+
+from nc_plugins.records import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / 'tools' / 'compare.py'
 FAKE = Path(__file__).with_name('fake_train.py')
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 @pytest.fixture
@@ -139,47 +144,116 @@ def test_jobs_share_the_processor(folder, compare):
     assert done.returncode == 0, done.stdout + done.stderr
     started, ended = (done.stdout.index(words) for words in ('nc seed 0: starting', 'finished in'))
     assert started < ended, f'one after the other, {time.monotonic() - start:.0f} s'
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    assert [r['threads'] for r in rows(folder)] == [str(max(1, cores // 2))] * 2
+    assert [r['threads'] for r in rows(folder)] == [str(max(1, CORES // 2))] * 2
     assert 'Up to 2 runs shared the machine' in (folder / 'out/report.md').read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_trainings_and_still_reports(folder, compare, how):
-    assert compare('gn.py', '--out', 'out').returncode == 0
-    options = ('--cfg-options', 'fake.sleep=20')
-    # The finished run above has other options. It must not appear as a result of these.
-    arguments = ['nc.py', 'gn.py', '--out', 'out', '--train-script', FAKE, *options]
-    process = subprocess.Popen(
-        [sys.executable, COMPARE, *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A background job of a script ignores SIGINT, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        log = folder / 'out/runs/nc/seed0/output.log'
+@pytest.fixture
+def started(folder):
+    """Starts tools/compare.py as a process, and waits for the first output of a training."""
+    processes = []
+
+    def start(*args, training):
+        process = subprocess.Popen(
+            [sys.executable, COMPARE, *args, '--train-script', FAKE],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A background job of a script ignores SIGINT, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        processes.append(process)
+        log = folder / 'out' / 'runs' / training / 'output.log'
         deadline = time.monotonic() + 120
         while not (log.exists() and '\n' in log.read_text()):
             assert time.monotonic() < deadline, 'the training did not start'
             time.sleep(0.1)
-        process.send_signal(how)
-        time.sleep(0.05)
-        process.send_signal(how)  # make passes the signal on, so it arrives twice
-        out, err = process.communicate(timeout=60)
-    finally:
+        return process, int(log.read_text().split()[-1])
+
+    yield start
+    for process in processes:
         process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_trainings_and_still_reports(folder, compare, started, how):
+    assert compare('gn.py', '--out', 'out').returncode == 0
+    options = ('--cfg-options', 'fake.sleep=20')
+    # The finished run above has other options. It must not appear as a result of these.
+    process, training = started('nc.py', 'gn.py', '--out', 'out', *options, training='nc/seed0')
+    process.send_signal(how)
+    time.sleep(0.05)
+    process.send_signal(how)  # make passes the signal on, so it arrives twice
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert 'interrupted: the trainings have ended' in out
     assert [r['status'] for r in rows(folder)] == ['missing', 'missing']
-    training = int(log.read_text().split()[-1])
-    with pytest.raises(ProcessLookupError):
-        os.kill(training, 0)
+    assert not psutil.pid_exists(training)
     # The folder of a training that did not start is unchanged.
     assert (folder / 'out/runs/gn/seed0/record.json').exists()
+
+
+def test_after_a_kill_the_training_ends_and_the_next_call_continues(folder, compare, started):
+    go = folder / 'go'
+    args = ['nc.py', '--seeds', '2', '--out', 'out', '--cfg-options', f'fake.wait1={go}']
+    process, training = started(*args, training='nc/seed1')
+    process.kill()
+    process.wait()
+    # Not before the killed program's training has ended, or that would finish too.
+    threading.Timer(3, go.touch).start()
+    done = compare(*args)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '[1/2] nc seed 0: reusing the finished run' in done.stdout
+    assert len(lines(done.stdout, '[2/2] nc seed 1: starting, old folder kept as seed1.old-')) == 1
+    assert [r['status'] for r in rows(folder)] == ['finished', 'finished']
+    assert not psutil.pid_exists(training)
+    (old,) = (folder / 'out/runs/nc').glob('seed1.old-*')
+    assert not (old / 'history.jsonl').exists()
+    assert 'which started this program, has ended' in (old / 'output.log').read_text()
+
+
+def test_a_folder_is_renamed_only_when_no_training_writes_to_it(folder, compare):
+    runs = folder / 'out' / 'runs' / 'gn'
+    (runs / 'seed0').mkdir(parents=True)
+    lock, names = FileLock(runs / 'seed0' / LOCK, thread_local=False), []
+    lock.acquire()
+
+    def end():
+        names.extend(path.name for path in runs.iterdir())
+        lock.release()
+
+    threading.Timer(1, end).start()
+    assert compare('gn.py', '--out', 'out').returncode == 0
+    assert names == ['seed0']
+    assert len(list(runs.glob('seed0.old-*'))) == 1
+
+
+@pytest.mark.slow
+def test_a_folder_in_use_is_left_alone(folder, compare):
+    run = folder / 'out' / 'runs' / 'gn' / 'seed0'
+    run.mkdir(parents=True)
+    with FileLock(run / LOCK):
+        done = compare('gn.py', 'nc.py', '--out', 'out')
+    assert done.returncode == 1
+    assert len(lines(done.stdout, '[1/2] gn seed 0: FAILED, another training writes to ')) == 1
+    assert [r['status'] for r in rows(folder)] == ['missing', 'finished']
+
+
+@pytest.mark.slow
+def test_a_training_in_several_processes(folder, compare):
+    several = ('--launcher', 'pytorch', '--processes', '2')
+    done = compare('gn.py', '--out', 'out', *several)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = rows(folder)
+    assert 'launch.py --standalone --nproc-per-node 2 ' in row['command']
+    assert ' --launcher pytorch --cfg-options ' in row['command']
+    assert row['threads'] == str(max(1, CORES // 2))
+    assert 'reusing' in compare('gn.py', '--out', 'out', *several).stdout
+    # Another number of processes is another batch size.
+    assert 'reusing' not in compare('gn.py', '--out', 'out').stdout
 
 
 def test_two_at_once_in_one_folder_are_refused(folder, compare):
@@ -198,6 +272,7 @@ def test_two_at_once_in_one_folder_are_refused(folder, compare):
         (['gn.py', 'gn.py'], 'gn.py and gn.py have the same file name'),
         (['gn.py', '--seeds', '0'], '--seeds must be an integer of at least 1, got 0.'),
         (['gn.py', '--jobs', '-1'], '--jobs must be an integer of at least 1, got -1.'),
+        (['gn.py', '--processes', '2'], '--processes 2 needs --launcher pytorch.'),
         (['gn.py', '--cfg-options', 'lr'], "--cfg-options must be KEY=VALUE, got 'lr'."),
         (['gn.py', '--cfg-options', 'randomness.seed=3'], 'cannot set randomness.seed'),
         (['gn.py', '--cfg-options', 'work_dir=x'], 'cannot set work_dir'),
