@@ -14,6 +14,9 @@ product, of the kernel's sums over the channels with the offset of each m from i
     NC(x) = (conv(x - m, k) + (sum_c k) . (m - mean(p))) * rstd + bias
 
 For a 1x1 kernel the second term is zero.
+
+In float16 the tensors of the convolutions are scaled down where they could exceed 65504, the
+largest number of that dtype: large inputs, and gradients times a large rstd.
 """
 
 from __future__ import annotations
@@ -23,14 +26,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Folded, Needs, Plan, bias_gradient, centered, fold, sum_over_channels
-from .geometry import Geometry, group_channels, group_weight, per_output
+from .geometry import (
+    Geometry,
+    group_channels,
+    group_weight,
+    per_output,
+    ungroup_channels,
+    whole_sample_stride,
+)
 from .precision import cast, upcast
 from .statistics import (
+    covering_patches,
     mean_offsets,
     patch_size,
     patch_statistics,
     pixel_statistics,
-    scatter,
+    scatter_deviations,
     tap_mask,
 )
 
@@ -98,54 +109,59 @@ def backward(
     """
     y, mean, rstd = saved
     geometry, _, center, scale, dtype = plan
+    half = dtype in (torch.bfloat16, torch.float16)
     need_filters = needs.weight or needs.gain
     size, pads = input.shape[2:], geometry.pads
     x, geometry = _pad(input, geometry)
     kernel = fold(weight, gain, geometry, center).weight
     if center or scale:
         pixel_mean, centered_x = pixel_statistics(x, geometry.groups)
-    source = centered_x.flatten(1, 2) if center else x
-    grad_z = grad
+        offsets = mean_offsets(pixel_mean, mean, geometry) if geometry.taps > 1 else None
+    source = ungroup_channels(centered_x) if center else whole_sample_stride(x)
     if scale:
         grad_z = _per_group('mul', grad, rstd.unsqueeze(2), geometry, in_place=False)
+    else:
+        grad_z = upcast(grad)
+    shrink = _input_scale(mean, rstd, plan)
+    grad_shrink = _gradient_scale(grad_z, shrink)
     grad_input, grad_kernel = _convolution_backward(
-        grad_z, source.to(dtype), kernel.to(dtype), geometry, needs.input, need_filters
-    )
+        _scaled(grad_z, grad_shrink).to(dtype), _scaled(source, shrink).to(dtype),
+        kernel.to(dtype), geometry, needs.input, need_filters,
+    )  # fmt: skip
+    if need_filters:
+        grad_kernel = _unscaled(upcast(grad_kernel), shrink, grad_shrink)
     if need_filters and center and geometry.taps > 1:
-        grads = group_channels(grad_z, geometry.groups).flatten(3).to(mean.dtype)
-        offsets = mean_offsets(pixel_mean, mean, geometry)
+        grads = group_channels(grad_z, geometry.groups).flatten(3)
         grad_sums = torch.matmul(grads, offsets.transpose(2, 3)).sum(0)  # [G, O/G, K]
-        grad_kernel = _add_over_channels(grad_kernel.to(mean.dtype), grad_sums, geometry)
+        grad_kernel = _add_over_channels(grad_kernel, grad_sums, geometry)
 
-    half = y.dtype in (torch.bfloat16, torch.float16)
     if (scale and needs.input) or (half and needs.gain):
         product = upcast(grad) * y
 
     if needs.input:
-        factor = offset = None  # the gradient through the statistics is x * factor - offset
-        if scale:
-            dot = group_channels(product, geometry.groups).sum(2)
-            factor = dot * rstd.square() / -patch_size(x, geometry)
-            offset = factor * mean
+        crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
+        crop = ... if geometry.transposed else crop
+        grad_input = _unscaled(grad_input[crop].to(x.dtype), grad_shrink)
+        grads = group_channels(grad_input, geometry.groups)
         if center and geometry.transposed:  # whose kernel does not sum to zero over every patch
             mask = tap_mask(mean, x.shape[2:], geometry)
             sums = torch.matmul(sum_over_channels(kernel, geometry), mask)
             sums = sums.unflatten(3, mean.shape[2:])
-            grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
-            through_mean = (grads * sums).sum(2) / patch_size(x, geometry)
-            factor = torch.zeros_like(mean) if factor is None else factor
-            offset = through_mean if offset is None else offset + through_mean
-        crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
-        crop = ... if geometry.transposed else crop
-        grad_input = grad_input[crop].to(x.dtype)
-        if factor is not None:
-            maps = scatter(torch.cat((factor, offset), 1), x.shape[2:], geometry)[crop]
-            factor, offset = (part.unsqueeze(2) for part in maps.chunk(2, 1))
-            # (pixel_mean + centered_x) * factor - offset; the large terms cancel in a map
-            offset = pixel_mean[crop] * factor - offset
-            grads = group_channels(grad_input, geometry.groups)
-            grads = torch.addcmul(grads, centered_x[crop], factor)
-            grad_input = grads.add_(offset).flatten(1, 2)
+            through_mean = (group_channels(grad_z, geometry.groups) * sums).sum(2)
+            through_mean /= patch_size(x, geometry)
+            through_mean = covering_patches(through_mean, x.shape[2:], geometry).sum(2)
+            grads = grads - through_mean.unsqueeze(2)
+        if scale:  # each patch adds factor * (x - its mean) = factor * (centered_x + mean offset)
+            dot = group_channels(product, geometry.groups).sum(2)
+            factor = dot * rstd.square() / -patch_size(x, geometry)
+            maps = scatter_deviations(factor, mean, pixel_mean, offsets, geometry)
+            factor, offset = (part[crop].unsqueeze(2) for part in maps)
+            centered_x = centered_x[crop]
+            if max(geometry.stride) > 1 or max(geometry.dilation) > 1:
+                # A pixel that no patch contains has the factor 0, and may be NaN.
+                centered_x = centered_x.masked_fill(factor == 0, 0)
+            grads = torch.addcmul(grads, centered_x, factor).add_(offset)
+        grad_input = ungroup_channels(grads)
 
     grad_weight = grad_gain = None
     if need_filters:
@@ -191,9 +207,14 @@ def _convolve(input: Tensor, folded: Folded, plan: Plan, in_place: bool):
         mean, var, offsets = patch_statistics(pixel_mean, centered_x, geometry)
     if scale:
         rstd = torch.rsqrt(var + eps)
-    source = centered_x.flatten(1, 2) if center else x
+        if center and geometry.transposed and x.shape[1] == geometry.groups:
+            rstd = rstd * (patch_size(x, geometry) > 1)  # one value minus its mean is 0
+    source = ungroup_channels(centered_x) if center else whole_sample_stride(x)
+    shrink = _input_scale(mean, rstd, plan)
+    source = _scaled(source, shrink).to(dtype)
     kernel = folded.weight.to(dtype)
-    y = upcast(torch.convolution(source.to(dtype), kernel, None, *_steps(geometry)))
+    y = upcast(torch.convolution(source, kernel, None, *_steps(geometry)))
+    y = _unscaled(y, shrink)
     if folded.channel_sums is not None:
         term = torch.matmul(upcast(folded.channel_sums), offsets)  # [N, G, O/G, L]
         y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry, in_place)
@@ -209,6 +230,46 @@ def _pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
         x = F.pad(x, [pad for pads in reversed(geometry.pads) for pad in pads])
         geometry = geometry._replace(pads=((0, 0),) * geometry.ndim)
     return x, geometry
+
+
+def _input_scale(mean: Tensor | None, rstd: Tensor | None, plan: Plan) -> Tensor | None:
+    """A factor of at most 1 for the input of the convolution in float16, or None.
+
+    It brings the largest standard deviation of a patch (without centring, the largest root mean
+    square) down to 128, so that the sums over a patch do not overflow.
+    """
+    if plan.dtype != torch.float16 or rstd is None or rstd.numel() == 0:
+        return None
+    spread = rstd.detach().reciprocal()
+    if not plan.center:
+        spread = torch.hypot(spread, mean.detach())
+    return (128 / _largest(spread)).clamp(max=1)
+
+
+def _gradient_scale(grad_z: Tensor, shrink: Tensor | None) -> Tensor | None:
+    """A factor for the gradient of the convolution's output in float16, or None.
+
+    rstd is up to 316 in a constant patch with the default eps, so the gradient may be that much
+    larger than the output's. For a large input it is small, hence the bound 1 / shrink.
+    """
+    if shrink is None:
+        return None
+    return torch.minimum(256 / _largest(grad_z), 1 / shrink)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest absolute value that is finite."""
+    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax()
+
+
+def _scaled(x: Tensor, factor: Tensor | None) -> Tensor:
+    return x if factor is None else x * factor
+
+
+def _unscaled(x: Tensor, *factors: Tensor | None) -> Tensor:
+    for factor in factors:
+        x = x if factor is None else x / factor
+    return x
 
 
 def _add_over_channels(grad_kernel: Tensor, grad_sums: Tensor, geometry: Geometry) -> Tensor:
@@ -235,12 +296,12 @@ def _steps(geometry: Geometry) -> tuple:
 
 
 def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, in_place: bool) -> Tensor:
-    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype."""
+    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L]."""
     grouped = group_channels(y, geometry.groups)
     if in_place:
         getattr(grouped, name + '_')(other)
         return y
-    return getattr(torch, name)(grouped, other).to(y.dtype).flatten(1, 2)
+    return ungroup_channels(getattr(torch, name)(grouped, other))
 
 
 def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:

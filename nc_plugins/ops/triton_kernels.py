@@ -263,7 +263,7 @@ def statistics_backward_kernel(
     mean = tl.load(mean_ptr + map_at, mask, other=0.0)
     pixel_at = (image * groups + group) * pixels + p
     pixel_mean = tl.load(pixel_mean_ptr + pixel_at, p < pixels, other=0.0)
-    offset = tl.sum(grad_var * (pixel_mean[:, None] - mean), 1)
+    offset = tl.sum(tl.where(mask, grad_var * (pixel_mean[:, None] - mean), 0.0), 1)
     factor = tl.sum(grad_var, 1)
 
     c = tl.program_id(1) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -271,7 +271,9 @@ def statistics_backward_kernel(
     at, mask = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
     x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
     grad = tl.load(grad_centered_ptr + at, mask, other=0.0).to(tl.float32)
-    grad += (x - pixel_mean[:, None]) * factor[:, None] + offset[:, None]
+    # The factor is 0 at a pixel that no patch contains, and such a pixel may be NaN.
+    centered = tl.where(factor[:, None] == 0.0, 0.0, x - pixel_mean[:, None])
+    grad += centered * factor[:, None] + offset[:, None]
     tl.store(grad_x_ptr + at, grad.to(grad_x_ptr.dtype.element_ty), mask)
 
 
@@ -332,7 +334,8 @@ def pointwise_kernel(
         share = count / (c_start + count)
         delta = block_mean - mean
         mean += delta * share
-        squares += tl.sum(centered * centered, 1) + delta * delta * (c_start * share)
+        # In this order, because delta * delta may be infinite, and 0 * infinity is NaN.
+        squares += tl.sum(centered * centered, 1) + delta * (delta * (c_start * share))
     rstd = tl.rsqrt(squares / channels + eps)
     map_at = image * positions + p
     tl.store(mean_ptr + map_at, mean, (p < positions) & (block == 0))
