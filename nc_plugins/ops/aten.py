@@ -15,8 +15,7 @@ product, of the kernel's sums over the channels with the offset of each m from i
 
 For a 1x1 kernel the second term is zero.
 
-In float16 the tensors of the convolutions are scaled down where they could exceed 65504, the
-largest number of that dtype: large inputs, and gradients times a large rstd.
+In float16 the convolutions run on scaled tensors, which do not overflow (see precision.py).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from .geometry import (
     ungroup_channels,
     whole_sample_stride,
 )
-from .precision import cast, upcast
+from .precision import cast, gradient_scale, input_scale, upcast
 from .statistics import (
     covering_patches,
     mean_offsets,
@@ -65,7 +64,10 @@ def composite(
     """The operator as stock operators, which torch differentiates, transforms and traces."""
     if folded is None:
         folded = fold(weight, gain, plan.geometry, plan.center)
-    y, _, _ = _convolve(input, folded, plan, in_place=False)
+    inside = plan
+    if plan.dtype == torch.float16 and torch.is_grad_enabled():
+        inside = plan._replace(dtype=torch.float32)  # torch's gradients could overflow float16
+    y, _, _ = _convolve(input, folded, inside, in_place=False)
     return cast(_add_bias(y, bias), plan.dtype)
 
 
@@ -122,14 +124,10 @@ def backward(
         grad_z = _per_group('mul', grad, rstd.unsqueeze(2), geometry, in_place=False)
     else:
         grad_z = upcast(grad)
-    shrink = _input_scale(mean, rstd, plan)
-    grad_shrink = _gradient_scale(grad_z, shrink)
     grad_input, grad_kernel = _convolution_backward(
-        _scaled(grad_z, grad_shrink).to(dtype), _scaled(source, shrink).to(dtype),
-        kernel.to(dtype), geometry, needs.input, need_filters,
+        grad_z, source, kernel, geometry, dtype, gradient_scale(grad, rstd, dtype),
+        needs.input, need_filters,
     )  # fmt: skip
-    if need_filters:
-        grad_kernel = _unscaled(upcast(grad_kernel), shrink, grad_shrink)
     if need_filters and center and geometry.taps > 1:
         grads = group_channels(grad_z, geometry.groups).flatten(3)
         grad_sums = torch.matmul(grads, offsets.transpose(2, 3)).sum(0)  # [G, O/G, K]
@@ -141,8 +139,7 @@ def backward(
     if needs.input:
         crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
         crop = ... if geometry.transposed else crop
-        grad_input = _unscaled(grad_input[crop].to(x.dtype), grad_shrink)
-        grads = group_channels(grad_input, geometry.groups)
+        grads = group_channels(grad_input[crop], geometry.groups)
         if center and geometry.transposed:  # whose kernel does not sum to zero over every patch
             mask = tap_mask(mean, x.shape[2:], geometry)
             sums = torch.matmul(sum_over_channels(kernel, geometry), mask)
@@ -165,7 +162,7 @@ def backward(
 
     grad_weight = grad_gain = None
     if need_filters:
-        grads = group_weight(centered(upcast(grad_kernel), geometry, center), geometry)
+        grads = group_weight(centered(grad_kernel, geometry, center), geometry)
         if needs.gain:
             products = grads * group_weight(centered(upcast(weight), geometry, center), geometry)
             grad_gain = products.sum(geometry.tap_dims).flatten()
@@ -210,11 +207,10 @@ def _convolve(input: Tensor, folded: Folded, plan: Plan, in_place: bool):
         if center and geometry.transposed and x.shape[1] == geometry.groups:
             rstd = rstd * (patch_size(x, geometry) > 1)  # one value minus its mean is 0
     source = ungroup_channels(centered_x) if center else whole_sample_stride(x)
-    shrink = _input_scale(mean, rstd, plan)
-    source = _scaled(source, shrink).to(dtype)
     kernel = folded.weight.to(dtype)
-    y = upcast(torch.convolution(source, kernel, None, *_steps(geometry)))
-    y = _unscaled(y, shrink)
+    y = upcast(torch.convolution(_operand(source, dtype), kernel, None, *_steps(geometry)))
+    if dtype == torch.float16:
+        y = y / input_scale(dtype)
     if folded.channel_sums is not None:
         term = torch.matmul(upcast(folded.channel_sums), offsets)  # [N, G, O/G, L]
         y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry, in_place)
@@ -232,44 +228,11 @@ def _pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     return x, geometry
 
 
-def _input_scale(mean: Tensor | None, rstd: Tensor | None, plan: Plan) -> Tensor | None:
-    """A factor of at most 1 for the input of the convolution in float16, or None.
-
-    It brings the largest standard deviation of a patch (without centring, the largest root mean
-    square) down to 128, so that the sums over a patch do not overflow.
-    """
-    if plan.dtype != torch.float16 or rstd is None or rstd.numel() == 0:
-        return None
-    spread = rstd.detach().reciprocal()
-    if not plan.center:
-        spread = torch.hypot(spread, mean.detach())
-    return (128 / _largest(spread)).clamp(max=1)
-
-
-def _gradient_scale(grad_z: Tensor, shrink: Tensor | None) -> Tensor | None:
-    """A factor for the gradient of the convolution's output in float16, or None.
-
-    rstd is up to 316 in a constant patch with the default eps, so the gradient may be that much
-    larger than the output's. For a large input it is small, hence the bound 1 / shrink.
-    """
-    if shrink is None:
-        return None
-    return torch.minimum(256 / _largest(grad_z), 1 / shrink)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """The largest absolute value that is finite."""
-    return x.abs().nan_to_num(0.0, 0.0, 0.0).amax()
-
-
-def _scaled(x: Tensor, factor: Tensor | None) -> Tensor:
-    return x if factor is None else x * factor
-
-
-def _unscaled(x: Tensor, *factors: Tensor | None) -> Tensor:
-    for factor in factors:
-        x = x if factor is None else x / factor
-    return x
+def _operand(source: Tensor, dtype: torch.dtype) -> Tensor:
+    """The input of the convolution in its dtype."""
+    if dtype == torch.float16:
+        source = source * input_scale(dtype)
+    return source.to(dtype)
 
 
 def _add_over_channels(grad_kernel: Tensor, grad_sums: Tensor, geometry: Geometry) -> Tensor:
@@ -279,10 +242,24 @@ def _add_over_channels(grad_kernel: Tensor, grad_sums: Tensor, geometry: Geometr
     return (group_weight(grad_kernel, geometry) + grad_sums).flatten(0, 1)
 
 
-def _convolution_backward(grad, x, kernel, geometry, need_input, need_kernel):
+def _convolution_backward(
+    grad_z, source, kernel, geometry, dtype, grad_scale, need_input, need_kernel
+):
+    """Gradients of source and kernel in float32 at least, from a convolution in ``dtype``."""
+    if grad_scale is not None:
+        grad_z = grad_z * grad_scale
     grad_input, grad_kernel, _ = torch.ops.aten.convolution_backward(
-        grad, x, kernel, None, *_steps(geometry), (need_input, need_kernel, False)
-    )
+        grad_z.to(dtype), _operand(source, dtype), kernel.to(dtype), None, *_steps(geometry),
+        (need_input, need_kernel, False),
+    )  # fmt: skip
+    if need_input:
+        grad_input = upcast(grad_input)
+        if grad_scale is not None:
+            grad_input = grad_input / grad_scale
+    if need_kernel:
+        grad_kernel = upcast(grad_kernel)
+        if grad_scale is not None:
+            grad_kernel = grad_kernel / (grad_scale * input_scale(dtype))
     return grad_input, grad_kernel
 
 
