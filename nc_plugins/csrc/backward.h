@@ -499,17 +499,21 @@ struct BackwardPass {
     int64_t n = map / g.groups, channel = map % g.groups * g.in_channels + first;
     const T* values = x.data + n * x.sample_stride + channel * x.channel_stride;
     T* image = out.data + n * out.sample_stride + channel * out.channel_stride;
+    // The slope is 0 at a pixel that no patch contains, whose value may be NaN.
+    auto gradient = [&](T value, int64_t q) {
+      T change = (value - origin[q]) * slope[q];
+      return offset[q] + (slope[q] == 0 ? 0 : change);
+    };
     layout.for_each_span(g, [&](int64_t from, int64_t to, int64_t count, int64_t step) {
       if (out.channel_stride != 1 && step == 1) {
         for (int64_t i = 0, q = from; i < count; i++, q++)
-          image[to + i] -= offset[q] + (values[to + i] - origin[q]) * slope[q];
+          image[to + i] -= gradient(values[to + i], q);
         return;
       }
       for (int64_t i = 0, q = from; i < count; i++, q++) {
         T* target = image + (to + i * step) * out.pixel_stride;
         const T* source = values + (to + i * step) * x.pixel_stride;
-        for (int64_t c = 0; c < channels; c++)
-          target[c] -= offset[q] + (source[c] - origin[q]) * slope[q];
+        for (int64_t c = 0; c < channels; c++) target[c] -= gradient(source[c], q);
       }
     });
   }

@@ -10,33 +10,15 @@
 constexpr int64_t slack = 64;
 
 // A buffer of `count` values that lives until the end of the call.
-
 template <class T>
 T* scratch_buffer(void* (*allocate)(void*, size_t), void* context, int64_t count) {
   return static_cast<T*>(allocate(context, (count + slack) * sizeof(T)));
 }
 
-// A buffer of `count` values that this thread keeps from call to call, one for each slot in [0, 4).
+// A buffer of `count` values of this thread (see nc::ThreadBuffers).
 template <class T>
 T* thread_buffer(int slot, int64_t count) {
-  struct Buffer {
-    void* data = nullptr;
-    size_t bytes = 0;
-    ~Buffer() { free(data); }
-  };
-  static thread_local Buffer buffers[4];
-  Buffer& buffer = buffers[slot];
-  size_t bytes = (count + slack) * sizeof(T);
-  if (buffer.bytes < bytes) {
-    free(buffer.data);
-    buffer.bytes = 0;
-    if (posix_memalign(&buffer.data, 64, bytes)) {
-      buffer.data = nullptr;
-      throw std::bad_alloc();
-    }
-    buffer.bytes = bytes;
-  }
-  return static_cast<T*>(buffer.data);
+  return static_cast<T*>(nc::thread_buffers().take(slot, (count + slack) * sizeof(T)));
 }
 
 // One axis of a plane. Padding is part of the plane. Where the kernel has size 1, the plane holds
@@ -288,7 +270,8 @@ struct Moments {
       }
       Vector<T> delta = sum - mean[v];
       mean[v] += delta * fraction;
-      squares[v] += sum_of_squares + delta * delta * (static_cast<T>(rows) * fraction);
+      // In this order, because delta * delta may be infinite, and 0 * infinity is NaN.
+      squares[v] += sum_of_squares + delta * (delta * (static_cast<T>(rows) * fraction));
     }
     rows += ROWS;
   }

@@ -38,10 +38,16 @@ std::vector<const nc::Kernels*> supported_kernels() {
 
 const nc::Kernels* kernels = supported_kernels().front();  // those in use
 
+// Trims the buffers of this thread at the end of a scope, also after an exception.
+struct TrimBuffers {
+  ~TrimBuffers() { nc::thread_buffers().trim(); }
+};
+
 // Runs task(context, i) for i in [0, n) on the threads of torch.
 void run_parallel(int64_t n, void (*task)(const void*, int64_t), const void* context) {
 #ifdef INTRA_OP_PARALLEL
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    TrimBuffers trim;
     for (int64_t i = begin; i < end; i++) task(context, i);
   });
 #else
@@ -50,6 +56,7 @@ void run_parallel(int64_t n, void (*task)(const void*, int64_t), const void* con
   Tensor tasks = at::empty({n}, at::kByte);
   auto* first = static_cast<const char*>(tasks.const_data_ptr());
   auto loop = [&](char** data, const int64_t*, int64_t size0, int64_t size1) {
+    TrimBuffers trim;
     int64_t begin = data[0] - first;
     for (int64_t i = begin; i < begin + size0 * size1; i++) task(context, i);
   };

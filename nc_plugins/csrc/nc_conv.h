@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <new>
 
 namespace nc {
 
@@ -20,6 +22,53 @@ struct Parallel {
     run(n, [](const void* f, int64_t i) { (*static_cast<const F*>(f))(i); }, &task);
   }
 };
+
+// The buffers that a thread keeps from task to task, one for each slot in [0, 4).
+class ThreadBuffers {
+ public:
+  ~ThreadBuffers() { clear(); }
+  // Returns `bytes` of 64-byte aligned memory, valid until the slot is taken again.
+  void* take(int slot, size_t bytes) {
+    Buffer& buffer = buffers_[slot];
+    if (buffer.bytes < bytes) {
+      free(buffer.data);
+      buffer = {};
+      if (posix_memalign(&buffer.data, 64, bytes)) {
+        buffer = {};
+        throw std::bad_alloc();
+      }
+      buffer.bytes = bytes;
+    }
+    return buffer.data;
+  }
+  // Frees the buffers if they hold more than 16 MiB, which one large image would otherwise leave
+  // behind. Each thread calls it after its tasks of a parallel loop. Tasks that need so much memory
+  // take far longer than the operating system needs to provide it again.
+  void trim() {
+    constexpr size_t max_kept = 16 << 20;
+    size_t kept = 0;
+    for (const Buffer& buffer : buffers_) kept += buffer.bytes;
+    if (kept > max_kept) clear();
+  }
+
+ private:
+  struct Buffer {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
+  void clear() {
+    for (Buffer& buffer : buffers_) {
+      free(buffer.data);
+      buffer = {};
+    }
+  }
+  Buffer buffers_[4];
+};
+
+inline ThreadBuffers& thread_buffers() {
+  static thread_local ThreadBuffers buffers;
+  return buffers;
+}
 
 // A convolution over three spatial axes in input pixels. An image has depth 1, a line also height
 // 1. in_channels and out_channels count the channels of one group. pad holds the zeros to the left

@@ -14,6 +14,8 @@ product, of the kernel's sums over the channels with the offset of each m from i
     NC(x) = (conv(x - m, k) + (sum_c k) . (m - mean(p))) * rstd + bias
 
 For a 1x1 kernel the second term is zero.
+
+In float16 the convolutions run on scaled tensors, which do not overflow (see precision.py).
 """
 
 from __future__ import annotations
@@ -23,14 +25,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import Folded, Needs, Plan, bias_gradient, centered, fold, sum_over_channels
-from .geometry import Geometry, group_channels, group_weight, per_output
-from .precision import cast, upcast
+from .geometry import (
+    Geometry,
+    group_channels,
+    group_weight,
+    per_output,
+    ungroup_channels,
+    whole_sample_stride,
+)
+from .precision import cast, gradient_scale, input_scale, upcast
 from .statistics import (
+    covering_patches,
     mean_offsets,
     patch_size,
     patch_statistics,
     pixel_statistics,
-    scatter,
+    scatter_deviations,
     tap_mask,
 )
 
@@ -54,7 +64,10 @@ def composite(
     """The operator as stock operators, which torch differentiates, transforms and traces."""
     if folded is None:
         folded = fold(weight, gain, plan.geometry, plan.center)
-    y, _, _ = _convolve(input, folded, plan, in_place=False)
+    inside = plan
+    if plan.dtype == torch.float16 and torch.is_grad_enabled():
+        inside = plan._replace(dtype=torch.float32)  # torch's gradients could overflow float16
+    y, _, _ = _convolve(input, folded, inside, in_place=False)
     return cast(_add_bias(y, bias), plan.dtype)
 
 
@@ -98,58 +111,58 @@ def backward(
     """
     y, mean, rstd = saved
     geometry, _, center, scale, dtype = plan
+    half = dtype in (torch.bfloat16, torch.float16)
     need_filters = needs.weight or needs.gain
     size, pads = input.shape[2:], geometry.pads
     x, geometry = _pad(input, geometry)
     kernel = fold(weight, gain, geometry, center).weight
     if center or scale:
         pixel_mean, centered_x = pixel_statistics(x, geometry.groups)
-    source = centered_x.flatten(1, 2) if center else x
-    grad_z = grad
+        offsets = mean_offsets(pixel_mean, mean, geometry) if geometry.taps > 1 else None
+    source = ungroup_channels(centered_x) if center else whole_sample_stride(x)
     if scale:
         grad_z = _per_group('mul', grad, rstd.unsqueeze(2), geometry, in_place=False)
+    else:
+        grad_z = upcast(grad)
     grad_input, grad_kernel = _convolution_backward(
-        grad_z, source.to(dtype), kernel.to(dtype), geometry, needs.input, need_filters
-    )
+        grad_z, source, kernel, geometry, dtype, gradient_scale(grad, rstd, dtype),
+        needs.input, need_filters,
+    )  # fmt: skip
     if need_filters and center and geometry.taps > 1:
-        grads = group_channels(grad_z, geometry.groups).flatten(3).to(mean.dtype)
-        offsets = mean_offsets(pixel_mean, mean, geometry)
+        grads = group_channels(grad_z, geometry.groups).flatten(3)
         grad_sums = torch.matmul(grads, offsets.transpose(2, 3)).sum(0)  # [G, O/G, K]
-        grad_kernel = _add_over_channels(grad_kernel.to(mean.dtype), grad_sums, geometry)
+        grad_kernel = _add_over_channels(grad_kernel, grad_sums, geometry)
 
-    half = y.dtype in (torch.bfloat16, torch.float16)
     if (scale and needs.input) or (half and needs.gain):
         product = upcast(grad) * y
 
     if needs.input:
-        factor = offset = None  # the gradient through the statistics is x * factor - offset
-        if scale:
-            dot = group_channels(product, geometry.groups).sum(2)
-            factor = dot * rstd.square() / -patch_size(x, geometry)
-            offset = factor * mean
+        crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
+        crop = ... if geometry.transposed else crop
+        grads = group_channels(grad_input[crop], geometry.groups)
         if center and geometry.transposed:  # whose kernel does not sum to zero over every patch
             mask = tap_mask(mean, x.shape[2:], geometry)
             sums = torch.matmul(sum_over_channels(kernel, geometry), mask)
             sums = sums.unflatten(3, mean.shape[2:])
-            grads = group_channels(grad_z, geometry.groups).to(mean.dtype)
-            through_mean = (grads * sums).sum(2) / patch_size(x, geometry)
-            factor = torch.zeros_like(mean) if factor is None else factor
-            offset = through_mean if offset is None else offset + through_mean
-        crop = (..., *(slice(left, left + n) for (left, _), n in zip(pads, size, strict=True)))
-        crop = ... if geometry.transposed else crop
-        grad_input = grad_input[crop].to(x.dtype)
-        if factor is not None:
-            maps = scatter(torch.cat((factor, offset), 1), x.shape[2:], geometry)[crop]
-            factor, offset = (part.unsqueeze(2) for part in maps.chunk(2, 1))
-            # (pixel_mean + centered_x) * factor - offset; the large terms cancel in a map
-            offset = pixel_mean[crop] * factor - offset
-            grads = group_channels(grad_input, geometry.groups)
-            grads = torch.addcmul(grads, centered_x[crop], factor)
-            grad_input = grads.add_(offset).flatten(1, 2)
+            through_mean = (group_channels(grad_z, geometry.groups) * sums).sum(2)
+            through_mean /= patch_size(x, geometry)
+            through_mean = covering_patches(through_mean, x.shape[2:], geometry).sum(2)
+            grads = grads - through_mean.unsqueeze(2)
+        if scale:  # each patch adds factor * (x - its mean) = factor * (centered_x + mean offset)
+            dot = group_channels(product, geometry.groups).sum(2)
+            factor = dot * rstd.square() / -patch_size(x, geometry)
+            maps = scatter_deviations(factor, mean, pixel_mean, offsets, geometry)
+            factor, offset = (part[crop].unsqueeze(2) for part in maps)
+            centered_x = centered_x[crop]
+            if max(geometry.stride) > 1 or max(geometry.dilation) > 1:
+                # A pixel that no patch contains has the factor 0, and may be NaN.
+                centered_x = centered_x.masked_fill(factor == 0, 0)
+            grads = torch.addcmul(grads, centered_x, factor).add_(offset)
+        grad_input = ungroup_channels(grads)
 
     grad_weight = grad_gain = None
     if need_filters:
-        grads = group_weight(centered(upcast(grad_kernel), geometry, center), geometry)
+        grads = group_weight(centered(grad_kernel, geometry, center), geometry)
         if needs.gain:
             products = grads * group_weight(centered(upcast(weight), geometry, center), geometry)
             grad_gain = products.sum(geometry.tap_dims).flatten()
@@ -191,9 +204,13 @@ def _convolve(input: Tensor, folded: Folded, plan: Plan, in_place: bool):
         mean, var, offsets = patch_statistics(pixel_mean, centered_x, geometry)
     if scale:
         rstd = torch.rsqrt(var + eps)
-    source = centered_x.flatten(1, 2) if center else x
+        if center and geometry.transposed and x.shape[1] == geometry.groups:
+            rstd = rstd * (patch_size(x, geometry) > 1)  # one value minus its mean is 0
+    source = ungroup_channels(centered_x) if center else whole_sample_stride(x)
     kernel = folded.weight.to(dtype)
-    y = upcast(torch.convolution(source.to(dtype), kernel, None, *_steps(geometry)))
+    y = upcast(torch.convolution(_operand(source, dtype), kernel, None, *_steps(geometry)))
+    if dtype == torch.float16:
+        y = y / input_scale(dtype)
     if folded.channel_sums is not None:
         term = torch.matmul(upcast(folded.channel_sums), offsets)  # [N, G, O/G, L]
         y = _per_group('add', y, term.unflatten(3, y.shape[2:]), geometry, in_place)
@@ -211,6 +228,13 @@ def _pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, Geometry]:
     return x, geometry
 
 
+def _operand(source: Tensor, dtype: torch.dtype) -> Tensor:
+    """The input of the convolution in its dtype."""
+    if dtype == torch.float16:
+        source = source * input_scale(dtype)
+    return source.to(dtype)
+
+
 def _add_over_channels(grad_kernel: Tensor, grad_sums: Tensor, geometry: Geometry) -> Tensor:
     """Add the gradient [G, O/G, K] of :func:`~.backend.sum_over_channels` to that of the kernel."""
     grad_sums = grad_sums.flip(2) if geometry.transposed else grad_sums
@@ -218,10 +242,24 @@ def _add_over_channels(grad_kernel: Tensor, grad_sums: Tensor, geometry: Geometr
     return (group_weight(grad_kernel, geometry) + grad_sums).flatten(0, 1)
 
 
-def _convolution_backward(grad, x, kernel, geometry, need_input, need_kernel):
+def _convolution_backward(
+    grad_z, source, kernel, geometry, dtype, grad_scale, need_input, need_kernel
+):
+    """Gradients of source and kernel in float32 at least, from a convolution in ``dtype``."""
+    if grad_scale is not None:
+        grad_z = grad_z * grad_scale
     grad_input, grad_kernel, _ = torch.ops.aten.convolution_backward(
-        grad, x, kernel, None, *_steps(geometry), (need_input, need_kernel, False)
-    )
+        grad_z.to(dtype), _operand(source, dtype), kernel.to(dtype), None, *_steps(geometry),
+        (need_input, need_kernel, False),
+    )  # fmt: skip
+    if need_input:
+        grad_input = upcast(grad_input)
+        if grad_scale is not None:
+            grad_input = grad_input / grad_scale
+    if need_kernel:
+        grad_kernel = upcast(grad_kernel)
+        if grad_scale is not None:
+            grad_kernel = grad_kernel / (grad_scale * input_scale(dtype))
     return grad_input, grad_kernel
 
 
@@ -235,12 +273,12 @@ def _steps(geometry: Geometry) -> tuple:
 
 
 def _per_group(name: str, y: Tensor, other: Tensor, geometry: Geometry, in_place: bool) -> Tensor:
-    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L], in y's dtype."""
+    """'add' or 'mul' of y [N, O, *L] and other [N, G, 1 or O/G, *L]."""
     grouped = group_channels(y, geometry.groups)
     if in_place:
         getattr(grouped, name + '_')(other)
         return y
-    return getattr(torch, name)(grouped, other).to(y.dtype).flatten(1, 2)
+    return ungroup_channels(getattr(torch, name)(grouped, other))
 
 
 def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -83,6 +83,15 @@ def _pads(geometry: Geometry) -> list[int]:
     return [pad for pads in geometry.pads for pad in pads]
 
 
+def _check_devices(input: Tensor, **others: Tensor | None) -> None:
+    """Raise unless all tensors are on one device. torch sends 'cpu' beside 'meta' to the fakes."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != input.device:
+            raise RuntimeError(
+                f'nc_conv: {name} is on {tensor.device}, wanted {input.device} as input is'
+            )
+
+
 def _empty(input: Tensor, shape) -> Tensor:
     """A result of the C++: contiguous, or channels_last where the input is."""
     out = input.new_empty(shape)
@@ -95,6 +104,7 @@ if _C is not None:  # the shapes of the results, for torch.compile and torch.exp
 
     @torch.library.register_fake('nc_plugins::nc_conv_forward')
     def _(input, weight, bias, gain, stride, pads, dilation, groups, eps, center, scale):
+        _check_devices(input, weight=weight, bias=bias, gain=gain)
         pads = tuple(zip(pads[::2], pads[1::2], strict=True))
         geometry = Geometry(tuple(weight.shape[2:]), tuple(stride), pads, tuple(dilation), groups)
         size = geometry.output_size(input.shape[2:])
@@ -107,6 +117,8 @@ if _C is not None:  # the shapes of the results, for torch.compile and torch.exp
         grad, input, weight, gain, mean, mean_correction, rstd, stride, pads, dilation, groups,
         center, scale, need_input, need_weight, need_bias, need_gain,
     ):  # fmt: skip
+        maps = {'mean': mean, 'mean_correction': mean_correction, 'rstd': rstd}
+        _check_devices(input, grad=grad, weight=weight, gain=gain, **maps)
         vectors = [
             input.new_empty(weight.shape[0] if need else 0) for need in (need_bias, need_gain)
         ]

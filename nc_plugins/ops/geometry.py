@@ -71,6 +71,23 @@ def group_channels(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, x.shape[1] // groups))
 
 
+def ungroup_channels(x: Tensor) -> Tensor:
+    """View [N, groups, C/groups, ...] as [N, C, ...]."""
+    return whole_sample_stride(x.flatten(1, 2))
+
+
+def whole_sample_stride(x: Tensor) -> Tensor:
+    """``x`` [N, C, ...], with the batch stride of a channels_last tensor if N is 1.
+
+    torch may give the batch axis of a single sample any stride, for example C after a view or after
+    ``image.permute(2, 0, 1).unsqueeze(0)``. torch 2.11's convolution_backward takes such a tensor
+    for another memory format and returns a wrong gradient of a channels_last weight.
+    """
+    if x.shape[0] != 1 or x.stride(0) >= x.shape[1:].numel():
+        return x
+    return x.movedim(1, -1).squeeze(0).unsqueeze(0).movedim(-1, 1)  # a view
+
+
 def group_weight(weight: Tensor, geometry: Geometry) -> Tensor:
     """View a weight as [groups, O/groups, C/groups, *kernel].
 

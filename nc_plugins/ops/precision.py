@@ -1,4 +1,4 @@
-"""The rules for dtypes: float32 inside, and the output dtype under autocast."""
+"""The rules for dtypes: float32 inside, the output dtype under autocast, the range of float16."""
 
 from __future__ import annotations
 
@@ -28,6 +28,31 @@ def output_dtype(input: Tensor) -> torch.dtype:
     if autocast_enabled(device) and input.dtype != torch.float64:
         return torch.get_autocast_dtype(device)
     return input.dtype
+
+
+def input_scale(dtype: torch.dtype) -> float:
+    """The factor of the centred input in a convolution of this dtype.
+
+    Float16 ends at 65504, which the sum over a patch of large values may exceed, although the
+    output, which is that sum times rstd, does not. A deviation from the mean below 2**-9 then has
+    fewer digits, but it is also smaller than the root of the default eps, 0.003.
+    """
+    return 2.0**-5 if dtype == torch.float16 else 1.0
+
+
+def gradient_scale(grad: Tensor, rstd: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The factor of the gradient of a convolution's output, grad * rstd, in float16. Else None.
+
+    rstd is 316 in a constant patch with the default eps. The factor makes the largest gradient 256,
+    so that sums of them stay below 65504. Small gradients get the inverse of :func:`input_scale`.
+    """
+    if dtype != torch.float16 or grad.numel() == 0:
+        return None
+    largest = torch.linalg.vector_norm(grad, torch.inf, dtype=torch.float32)
+    if rstd is not None:
+        largest = largest * rstd.nan_to_num(0.0).amax()
+    # An infinite gradient must not make the others 0 or NaN.
+    return (256 / largest).nan_to_num(2.0**-17).clamp(2.0**-17, 1 / input_scale(dtype))
 
 
 def upcast(x: Tensor) -> Tensor:

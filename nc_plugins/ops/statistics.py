@@ -90,29 +90,64 @@ def windows(maps: Tensor, geometry: Geometry) -> Tensor:
     return maps.flatten(3)
 
 
-def scatter(maps: Tensor, size, geometry: Geometry) -> Tensor:
-    """Add the value of each patch to every pixel of the patch, [N, M, *L] -> [N, M, *size].
+def scatter_deviations(
+    factor: Tensor,
+    patch_mean: Tensor,
+    pixel_mean: Tensor,
+    offsets: Tensor | None,
+    geometry: Geometry,
+) -> tuple[Tensor, Tensor]:
+    """Sums over the patches k that contain a pixel: factor_k, and factor_k * (m - mean_k).
 
-    The adjoint of ``windows(...).sum(2)``.
+    m is the mean of the pixel over its channels. The second sum is taken over the small
+    differences, less their mean in each patch, which is the rounding error of mean_k. So a patch
+    whose pixels have equal means adds exactly 0, however large its factor is. ``offsets`` are the
+    :func:`mean_offsets`, None for a 1x1 kernel.
+
+    Shapes: factor and patch_mean [N, G, *L], pixel_mean [N, G, 1, *S] -> [N, G, *S] each.
     """
+    size = pixel_mean.shape[3:]
+    if offsets is not None:
+        error = offsets.sum(2, keepdim=True) / tap_count(pixel_mean.squeeze(2), geometry)
+    if geometry.transposed:
+        error = torch.zeros_like(factor) if offsets is None else error.view_as(factor)
+        maps = covering_patches(torch.cat((factor, patch_mean, error), 1), size, geometry)
+        factors, means, errors = maps.chunk(3, 1)
+        return factors.sum(2), (factors * (pixel_mean - means - errors)).sum(2)
+    factors = factor.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1)
+    if offsets is None:  # the patch is the pixel
+        return _scatter(factors, size, geometry), torch.zeros_like(pixel_mean.squeeze(2))
+    columns = torch.cat((factors, factors * (offsets - error)), 1)
+    return _scatter(columns, size, geometry).chunk(2, 1)
+
+
+def covering_patches(maps: Tensor, size, geometry: Geometry) -> Tensor:
+    """The values of the patches that contain a pixel, for a transposed convolution.
+
+    [N, M, *L] -> [N, M, K, *size]; 0 where there is no patch.
+    """
+    pads = [left for left, _ in geometry.pads]
+    values = F.unfold(maps, geometry.kernel, geometry.dilation, pads, geometry.stride)
+    full = geometry._replace(transposed=False).output_size(maps.shape[2:])
+    values = values.unflatten(1, (maps.shape[1], geometry.taps)).unflatten(3, full)
+    return values[..., : size[0], : size[1]]
+
+
+def _scatter(columns: Tensor, size, geometry: Geometry) -> Tensor:
+    """The adjoint of :func:`windows` for an ordinary convolution, [N, M, K, L] -> [N, M, *size]."""
     kernel, stride, dilation = geometry.kernel, geometry.stride, geometry.dilation
-    if geometry.transposed:  # the adjoint of a transposed convolution is the convolution
-        pads = [left for left, _ in geometry.pads]
-        out = F.unfold(maps, kernel, dilation, pads, stride)
-        out = out.unflatten(1, (maps.shape[1], geometry.taps)).sum(2)
-        full = geometry._replace(transposed=False).output_size(maps.shape[2:])
-        return out.unflatten(2, full)[..., : size[0], : size[1]]
     if geometry.ndim == 2:
-        columns = maps.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1).flatten(1, 2)
-        return F.fold(columns, size, kernel, dilation, 0, stride)
-    batch = maps.flatten(0, 1).unsqueeze(1)
-    ones = maps.new_ones(1, 1, *kernel)
-    like = maps.new_empty(batch.shape[0], 1, *size)
+        return F.fold(columns.flatten(1, 2), size, kernel, dilation, 0, stride)
+    # windows() is also a convolution whose K kernels select one tap each.
+    select = torch.eye(geometry.taps, dtype=columns.dtype, device=columns.device)
+    like = columns.new_empty(columns.shape[0] * columns.shape[1], 1, *size)
     none = (0,) * geometry.ndim
     out, _, _ = torch.ops.aten.convolution_backward(
-        batch, like, ones, None, stride, none, dilation, False, none, 1, (True, False, False)
-    )
-    return out.unflatten(0, maps.shape[:2]).squeeze(2)
+        columns.flatten(0, 1).unflatten(2, geometry.output_size(size)), like,
+        select.view(-1, 1, *kernel), None, stride, none, dilation, False, none, 1,
+        (True, False, False),
+    )  # fmt: skip
+    return out.unflatten(0, columns.shape[:2]).squeeze(2)
 
 
 def tap_count(x: Tensor, geometry: Geometry) -> int | Tensor:

@@ -212,7 +212,7 @@ def _backward_impl(
     with without_autocast(x.device.type), torch.cuda.device_of(x):
         centered, pixel_mean, _ = launch.pixel_statistics(x, geometry.groups, dtype)
         folded, _ = launch.fold(weight, gain, dtype, launch.memory_format(x, weight))
-        grad_z, grad_var, grad_sums = launch.epilogue_backward(
+        grad_z, grad_var, grad_sums, grad_scale = launch.epilogue_backward(
             grad, y, pixel_mean, mean, rstd, geometry, weight.shape[1:].numel()
         )
         grad_centered, grad_folded = _convolve_backward(
@@ -220,10 +220,12 @@ def _backward_impl(
         )
         if need_input:
             grad_input = launch.statistics_backward(
-                x, grad_centered, pixel_mean, mean, grad_var, geometry
+                x, grad_centered, pixel_mean, mean, grad_var, grad_scale, geometry
             )
         if need_folded:
-            grad_weight, grad_gain = launch.fold_backward(grad_folded, grad_sums, weight, gain)
+            grad_weight, grad_gain = launch.fold_backward(
+                grad_folded, grad_sums, weight, gain, grad_scale
+            )
     return grad_input, grad_weight, grad_gain, grad_sums[:, -1].clone()
 
 

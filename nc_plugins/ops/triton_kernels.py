@@ -1,4 +1,4 @@
-"""Triton kernels over activations: statistics, epilogue, their backward, and 1x1 convolution.
+"""Triton kernels over activations: statistics, epilogue, and their backward.
 
 triton_launch.py allocates the tensors, chooses the block sizes and launches the kernels.
 
@@ -12,8 +12,9 @@ and K is the number of taps.
 - Single-channel maps (means, variances, rstd) are float32 [N, G, H*W].
 - Offsets of images and pixels are int64, because a batch may hold more than 2**31 values. Offsets
   of channels are int32, because one sample holds fewer.
-- All arithmetic is float32. Only the product in ``pointwise_kernel`` takes its operands in the
-  dtype of the output, as any convolution does.
+- All arithmetic is float32, except the product of triton_pointwise_kernel.py.
+- SCALE is :func:`~.precision.input_scale`. ``grad_scale`` is :func:`~.precision.gradient_scale`, a
+  scalar tensor that is read only with HAS_SCALE.
 - There are no atomics, so results are the same in every run.
 - Loop bounds are constexpr. Each distinct bound compiles one kernel.
 
@@ -41,9 +42,9 @@ def _tile(start, p, c, pixels, channels, pixel_stride, channel_stride):
 def pixel_statistics_kernel(
     x_ptr, centered_ptr, pixel_mean_ptr, pixel_var_ptr,
     pixels, tiles, image_stride, channel_stride, pixel_stride,
-    channels: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    channels: tl.constexpr, SCALE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean and variance of each pixel over the channels of a group; centered = x - mean.
+    """Mean and variance of each pixel over the channels of a group; centered = (x - mean) * SCALE.
 
     The first BLOCK_C channels stay in registers. Further channels are read twice, the second time
     from the cache. ``centered`` has the strides of x.
@@ -62,12 +63,14 @@ def pixel_statistics_kernel(
 
     centered = tl.where(first_mask, first - mean[:, None], 0.0)
     squares = tl.sum(centered * centered, 1)
+    centered *= SCALE
     tl.store(centered_ptr + first_at, centered.to(centered_ptr.dtype.element_ty), first_mask)
     for c_start in range(BLOCK_C, channels, BLOCK_C):
         at, mask = _tile(start, p, c_start + c, pixels, channels, pixel_stride, channel_stride)
         x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
         centered = tl.where(mask, x - mean[:, None], 0.0)
         squares += tl.sum(centered * centered, 1)
+        centered *= SCALE
         tl.store(centered_ptr + at, centered.to(centered_ptr.dtype.element_ty), mask)
     map_at = (image * tl.num_programs(1) + group) * pixels + p
     tl.store(pixel_mean_ptr + map_at, mean, p < pixels)
@@ -123,10 +126,10 @@ def epilogue_kernel(
     outputs, blocks, height, width, out_width, positions, tiles,
     image_stride, channel_stride, pixel_stride, eps,
     KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
+    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """out = (y + mean_offsets @ channel_sums) * rstd + bias, with y = conv(centered, folded).
+    """out = (y / SCALE + mean_offsets @ channel_sums) * rstd + bias, y = conv(centered, folded).
 
     Also computes the mean and the rstd of each patch. Every block of output channels gathers the
     single-channel maps again: 2 * K values per position, from the cache, beside BLOCK_O values of
@@ -156,7 +159,7 @@ def epilogue_kernel(
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
     start = image.to(tl.int64) * image_stride + group.to(tl.int64) * outputs * channel_stride
     at, mask = _tile(start, p, o, positions, outputs, pixel_stride, channel_stride)
-    y = tl.load(y_ptr + at, mask, other=0.0).to(tl.float32)
+    y = tl.load(y_ptr + at, mask, other=0.0).to(tl.float32) * (1.0 / SCALE)
     if taps > 1:  # for a 1x1 kernel the channel sums are zero
         channel_sums = tl.load(
             channel_sums_ptr + (group * outputs + o)[None, :] * taps + t[:, None],
@@ -177,14 +180,17 @@ def epilogue_kernel(
 )
 def epilogue_backward_kernel(
     grad_ptr, y_ptr, grad_z_ptr, grad_var_ptr, partial_ptr, pixel_mean_ptr, mean_ptr, rstd_ptr,
+    grad_scale_ptr,
     outputs, blocks, height, width, out_width, positions, tiles, all_tiles,
     image_stride, channel_stride, pixel_stride, map_size, patch_size,
     KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
     TILES: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Reads the gradient of the output and y, which is the output before its bias, once.
 
-    grad_z [N, O, L]: the gradient times rstd. This is the gradient of the convolution's output.
+    grad_z [N, O, L]: the gradient times rstd. This is the gradient of the convolution's output. It
+        is multiplied by ``grad_scale``.
     grad_var [blocks, N, G, L]: its sum over the blocks of output channels is
         -rstd**2 * sum_o(grad * y) / patch_size, the gradient of the variance times 2 / patch_size.
     partial [splits, O, K + 1]: its sum over the splits holds the gradients of the K channel sums
@@ -199,6 +205,9 @@ def epilogue_backward_kernel(
     o = block * BLOCK_O + tl.arange(0, BLOCK_O)
     t = tl.arange(0, BLOCK_T)
     taps: tl.constexpr = KERNEL_SIZE[0] * KERNEL_SIZE[1]
+    grad_scale = 1.0
+    if HAS_SCALE:
+        grad_scale = tl.load(grad_scale_ptr)
     grad_bias = tl.zeros([BLOCK_O], tl.float32)
     grad_channel_sums = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
     for step in range(0, TILES):
@@ -216,7 +225,7 @@ def epilogue_backward_kernel(
         tl.store(grad_var_ptr + block.to(tl.int64) * map_size + map_at, grad_var, p < end)
         grad_bias += tl.sum(grad, 0)
         grad_z = grad * rstd[:, None]
-        tl.store(grad_z_ptr + at, grad_z.to(grad_z_ptr.dtype.element_ty), mask)
+        tl.store(grad_z_ptr + at, (grad_z * grad_scale).to(grad_z_ptr.dtype.element_ty), mask)
         if taps > 1:
             at, mask = _patch_pixels(
                 p, end, height, width, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
@@ -237,13 +246,15 @@ def epilogue_backward_kernel(
 
 @triton.jit(do_not_specialize=['blocks', 'width', 'out_height', 'out_width', 'tiles'])
 def statistics_backward_kernel(
-    x_ptr, grad_centered_ptr, grad_x_ptr, pixel_mean_ptr, mean_ptr, grad_var_ptr,
+    x_ptr, grad_centered_ptr, grad_x_ptr, pixel_mean_ptr, mean_ptr, grad_var_ptr, grad_scale_ptr,
     channels, blocks, width, out_height, out_width, pixels, tiles,
     image_stride, channel_stride, pixel_stride,
     KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
+    HAS_SCALE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient through the variances to the input gradient of the convolution.
+
+    The latter is first divided by ``grad_scale``.
 
     A pixel x receives grad_var_k * (x - mean_k) from every patch k that contains it. With the mean
     m of the pixel, the sum over k is computed as
@@ -263,7 +274,7 @@ def statistics_backward_kernel(
     mean = tl.load(mean_ptr + map_at, mask, other=0.0)
     pixel_at = (image * groups + group) * pixels + p
     pixel_mean = tl.load(pixel_mean_ptr + pixel_at, p < pixels, other=0.0)
-    offset = tl.sum(grad_var * (pixel_mean[:, None] - mean), 1)
+    offset = tl.sum(tl.where(mask, grad_var * (pixel_mean[:, None] - mean), 0.0), 1)
     factor = tl.sum(grad_var, 1)
 
     c = tl.program_id(1) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -271,79 +282,9 @@ def statistics_backward_kernel(
     at, mask = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
     x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
     grad = tl.load(grad_centered_ptr + at, mask, other=0.0).to(tl.float32)
-    grad += (x - pixel_mean[:, None]) * factor[:, None] + offset[:, None]
+    if HAS_SCALE:
+        grad /= tl.load(grad_scale_ptr)
+    # The factor is 0 at a pixel that no patch contains, and such a pixel may be NaN.
+    centered = tl.where(factor[:, None] == 0.0, 0.0, x - pixel_mean[:, None])
+    grad += centered * factor[:, None] + offset[:, None]
     tl.store(grad_x_ptr + at, grad.to(grad_x_ptr.dtype.element_ty), mask)
-
-
-@triton.jit(do_not_specialize=['blocks', 'width', 'out_width', 'tiles'])
-def pointwise_kernel(
-    x_ptr, folded_ptr, block_sums_ptr, bias_ptr, y_ptr, out_ptr, mean_ptr, rstd_ptr,
-    outputs, blocks, width, out_width, positions, tiles,
-    x_image_stride, x_channel_stride, x_pixel_stride,
-    y_image_stride, y_channel_stride, y_pixel_stride, eps,
-    channels: tl.constexpr, STRIDE: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
-    HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """The whole forward pass of a 1x1 convolution without groups or padding: x is read once.
-
-    The loop over blocks of channels computes the product and the statistics together. The mean of
-    a pixel is not known before the end of the loop, so block b is centred by its own mean m_b. Its
-    product is that of x - m_b, plus (m_b - m_0) * block_sums[o, b], where block_sums holds the sums
-    of the folded weight over each block. The term in m_0 vanishes, because the sums of a filter add
-    up to zero. So no product carries the mean of the pixel. The variances of the blocks are merged
-    by the formula of Chan, Golub and LeVeque (1979), in which no large numbers cancel.
-
-    ``folded`` is [O, C] in row-major order. With STORE_Y, y receives the output before the bias.
-    """
-    block, index = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    image = (index // tiles).to(tl.int64)
-    p = index % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
-    pixel = p
-    if STRIDE[0] > 1 or STRIDE[1] > 1:
-        pixel = p // out_width * STRIDE[0] * width + p % out_width * STRIDE[1]
-    rows = x_ptr + image * x_image_stride + pixel.to(tl.int64) * x_pixel_stride
-    o = block * BLOCK_O + tl.arange(0, BLOCK_O)
-    y = tl.zeros([BLOCK_P, BLOCK_O], tl.float32)
-    mean = tl.zeros([BLOCK_P], tl.float32)
-    squares = tl.zeros([BLOCK_P], tl.float32)
-    first_mean = tl.zeros([BLOCK_P], tl.float32)
-    for b in range(0, tl.cdiv(channels, BLOCK_C)):
-        c_start = b * BLOCK_C
-        c = c_start + tl.arange(0, BLOCK_C)
-        mask = (p < positions)[:, None] & (c < channels)[None, :]
-        x = tl.load(rows[:, None] + c[None, :] * x_channel_stride, mask, other=0.0).to(tl.float32)
-        folded = tl.load(
-            folded_ptr + o[None, :].to(tl.int64) * channels + c[:, None],
-            (c < channels)[:, None] & (o < outputs)[None, :], other=0.0,
-        )  # fmt: skip
-        block_sums = tl.load(
-            block_sums_ptr + o * tl.cdiv(channels, BLOCK_C) + b, o < outputs, other=0.0
-        )
-        count = tl.minimum(channels - c_start, BLOCK_C)
-        block_mean = tl.sum(x, 1) / count
-        centered = tl.where(mask, x - block_mean[:, None], 0.0)
-        operand = centered.to(folded_ptr.dtype.element_ty)
-        if WIDEN:  # Triton's interpreter multiplies the bits of bfloat16 as integers
-            operand, folded = operand.to(tl.float32), folded.to(tl.float32)
-        y = tl.dot(operand, folded, y, input_precision=PRECISION)
-        first_mean = tl.where(b == 0, block_mean, first_mean)
-        y += (block_mean - first_mean)[:, None] * block_sums[None, :]
-        share = count / (c_start + count)
-        delta = block_mean - mean
-        mean += delta * share
-        squares += tl.sum(centered * centered, 1) + delta * delta * (c_start * share)
-    rstd = tl.rsqrt(squares / channels + eps)
-    map_at = image * positions + p
-    tl.store(mean_ptr + map_at, mean, (p < positions) & (block == 0))
-    tl.store(rstd_ptr + map_at, rstd, (p < positions) & (block == 0))
-
-    y *= rstd[:, None]
-    at, mask = _tile(
-        image * y_image_stride, p, o, positions, outputs, y_pixel_stride, y_channel_stride
-    )
-    if STORE_Y:
-        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask)
-    if HAS_BIAS:
-        y += tl.load(bias_ptr + o, o < outputs, other=0.0).to(tl.float32)[None, :]
-    tl.store(out_ptr + at, y.to(out_ptr.dtype.element_ty), mask)

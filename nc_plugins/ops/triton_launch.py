@@ -13,7 +13,9 @@ from triton import cdiv, knobs, next_power_of_2
 
 from . import triton_kernels as kernels
 from . import triton_weight_kernels as weight_kernels
-from .geometry import Geometry
+from .geometry import Geometry, whole_sample_stride
+from .precision import gradient_scale, input_scale
+from .triton_pointwise_kernel import pointwise_kernel
 
 _INTERPRETED = knobs.runtime.interpret
 # Number of programs that share the gradient of the output: two to four per multiprocessor of a
@@ -35,7 +37,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 def dense(x: Tensor) -> Tensor:
     """The input or weight in one of the two memory formats that the kernels read."""
-    return x if is_channels_last(x) else x.contiguous()
+    return whole_sample_stride(x) if is_channels_last(x) else x.contiguous()
 
 
 def empty_output(input: Tensor, weight: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
@@ -59,7 +61,8 @@ def is_pointwise(geometry: Geometry) -> bool:
 def pixel_statistics(x: Tensor, groups: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """x minus the mean of each pixel over its channels, in ``dtype``; that mean; the variance.
 
-    Mean and variance are [N, G, H, W] in float32.
+    The first is multiplied by :func:`~.precision.input_scale`. Mean and variance are [N, G, H, W]
+    in float32.
     """
     channels = x.shape[1] // groups
     centered = torch.empty_like(x, dtype=dtype)
@@ -74,7 +77,7 @@ def pixel_statistics(x: Tensor, groups: int, dtype: torch.dtype) -> tuple[Tensor
     tiles = cdiv(pixels, block_p)
     kernels.pixel_statistics_kernel[(images * tiles, groups)](
         x, centered, pixel_mean, pixel_var, pixels, tiles, *_strides(x), channels=channels,
-        BLOCK_P=block_p, BLOCK_C=block_c,
+        SCALE=input_scale(dtype), BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     return centered, pixel_mean, pixel_var
 
@@ -112,11 +115,15 @@ def _fold(weight, gain, folded, channels, taps, strides) -> tuple[Tensor, Tensor
 
 
 def fold_backward(
-    grad_folded: Tensor, grad_channel_sums: Tensor, weight: Tensor, gain: Tensor | None
+    grad_folded: Tensor,
+    grad_channel_sums: Tensor,
+    weight: Tensor,
+    gain: Tensor | None,
+    grad_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of weight and gain (empty without a gain).
 
-    ``grad_channel_sums`` is the [O, K + 1] of :func:`epilogue_backward`.
+    ``grad_channel_sums``, [O, K + 1], and ``grad_scale`` come from :func:`epilogue_backward`.
     """
     grad_weight = torch.empty_like(weight)
     grad_gain = weight.new_empty(0) if gain is None else torch.empty_like(gain)
@@ -125,9 +132,10 @@ def fold_backward(
     grad_folded = dense(grad_folded)
     weight_kernels.fold_backward_kernel[(outputs,)](
         grad_folded, grad_channel_sums, weight, weight if gain is None else gain, grad_weight,
-        grad_gain, taps, channels * taps, *_strides(grad_folded), *_strides(weight),
-        channels=channels, HAS_GAIN=gain is not None, HAS_SUMS=taps > 1,
-        **_filter_blocks(channels, taps),
+        grad_gain, weight if grad_scale is None else grad_scale, taps, channels * taps,
+        *_strides(grad_folded), *_strides(weight), channels=channels,
+        SCALE=input_scale(grad_folded.dtype), HAS_SCALE=grad_scale is not None,
+        HAS_GAIN=gain is not None, HAS_SUMS=taps > 1, **_filter_blocks(channels, taps),
     )  # fmt: skip
     return grad_weight, grad_gain
 
@@ -158,8 +166,8 @@ def epilogue(
     kernels.epilogue_kernel[(batch * tiles, groups * blocks)](
         y, out, y if bias is None else bias, channel_sums, pixel_mean, pixel_var, mean, rstd,
         outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, *_strides(y), eps,
-        **_constants(geometry), HAS_BIAS=bias is not None, STORE_Y=keep_y,
-        BLOCK_P=block_p, BLOCK_O=block_o, num_warps=_warps(geometry),
+        **_constants(geometry), SCALE=input_scale(y.dtype), HAS_BIAS=bias is not None,
+        STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o, num_warps=_warps(geometry),
     )  # fmt: skip
     return out, mean, rstd
 
@@ -172,15 +180,17 @@ def epilogue_backward(
     rstd: Tensor,
     geometry: Geometry,
     patch_size: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients through rstd, bias and the product with the channel sums.
 
     Returns:
-        The gradient of the convolution's output, in the dtype of y.
+        The gradient of the convolution's output, in the dtype of y, times the last result.
         The gradient of the patch variances [N, G, H', W'], times 2 / patch_size.
         Gradients of the channel sums (K columns) and of the bias (the last column), [O, K + 1] in
         float32. The first K columns are uninitialized for a 1x1 kernel.
+        The :func:`~.precision.gradient_scale`, None except in float16. It costs a pass over grad.
     """
+    grad_scale = gradient_scale(grad, rstd, y.dtype)
     grad = grad.contiguous(memory_format=_format(y))
     batch, outputs, *size = y.shape
     groups, outputs = geometry.groups, outputs // geometry.groups
@@ -195,11 +205,13 @@ def epilogue_backward(
     partial = y.new_empty((splits, y.shape[1], geometry.taps + 1), dtype=torch.float32)
     kernels.epilogue_backward_kernel[(splits, groups * blocks)](
         grad, y, grad_z, grad_var, partial, pixel_mean, mean, rstd,
+        rstd if grad_scale is None else grad_scale,
         outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, batch * tiles,
         *_strides(y), grad_var.stride(0), patch_size, **_constants(geometry),
-        TILES=tiles_per_program, BLOCK_P=block_p, BLOCK_O=block_o, num_warps=_warps(geometry),
+        HAS_SCALE=grad_scale is not None, TILES=tiles_per_program, BLOCK_P=block_p,
+        BLOCK_O=block_o, num_warps=_warps(geometry),
     )  # fmt: skip
-    return grad_z, grad_var[0] if blocks == 1 else grad_var.sum(0), partial.sum(0)
+    return grad_z, grad_var[0] if blocks == 1 else grad_var.sum(0), partial.sum(0), grad_scale
 
 
 def statistics_backward(
@@ -208,9 +220,13 @@ def statistics_backward(
     pixel_mean: Tensor,
     mean: Tensor,
     grad_var: Tensor,
+    grad_scale: Tensor | None,
     geometry: Geometry,
 ) -> Tensor:
-    """The gradient of the input: that of the convolution, plus that through the variances."""
+    """The gradient of the input: that of the convolution, plus that through the variances.
+
+    ``grad_scale`` is the one of :func:`epilogue_backward`.
+    """
     batch, channels, height, width = x.shape
     groups, channels = geometry.groups, channels // geometry.groups
     grad_centered = grad_centered.contiguous(memory_format=_format(x))
@@ -219,8 +235,9 @@ def statistics_backward(
     tiles, blocks = cdiv(height * width, block_p), cdiv(channels, block_c)
     kernels.statistics_backward_kernel[(batch * tiles, groups * blocks)](
         x, grad_centered, grad_x, pixel_mean, mean, grad_var,
+        mean if grad_scale is None else grad_scale,
         channels, blocks, width, *mean.shape[2:], height * width, tiles, *_strides(x),
-        **_constants(geometry), BLOCK_P=block_p, BLOCK_C=block_c,
+        **_constants(geometry), HAS_SCALE=grad_scale is not None, BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     return grad_x
 
@@ -250,12 +267,13 @@ def pointwise(
     if images * cdiv(positions, block_p) * cdiv(outputs, block_o) < 128:
         block_p, block_o = 32, min(64, block_o)
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
-    kernels.pointwise_kernel[(images * tiles * blocks,)](
+    pointwise_kernel[(images * tiles * blocks,)](
         x, folded, block_sums, x if bias is None else bias, y, out, mean, rstd,
         outputs, blocks, width, out_width, positions, tiles, *_strides(x), *_strides(y), eps,
         channels=channels, STRIDE=geometry.stride, PRECISION=_precision(y.dtype),
-        WIDEN=_INTERPRETED and y.dtype == torch.bfloat16, HAS_BIAS=bias is not None,
-        STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o, BLOCK_C=block_c,
+        WIDEN=_INTERPRETED and y.dtype == torch.bfloat16, SCALE=input_scale(y.dtype),
+        HAS_BIAS=bias is not None, STORE_Y=keep_y,
+        BLOCK_P=block_p, BLOCK_O=block_o, BLOCK_C=block_c,
     )  # fmt: skip
     return out, mean, rstd
 

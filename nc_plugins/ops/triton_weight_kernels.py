@@ -64,15 +64,17 @@ def fold_kernel(
 @triton.jit
 def fold_backward_kernel(
     grad_folded_ptr, grad_channel_sums_ptr, weight_ptr, gain_ptr, grad_weight_ptr, grad_gain_ptr,
-    taps, filter_size,
+    grad_scale_ptr, taps, filter_size,
     folded_filter_stride, folded_channel_stride, folded_tap_stride,
     weight_filter_stride, weight_channel_stride, weight_tap_stride,
-    channels: tl.constexpr, HAS_GAIN: tl.constexpr, HAS_SUMS: tl.constexpr,
+    channels: tl.constexpr, SCALE: tl.constexpr, HAS_SCALE: tl.constexpr,
+    HAS_GAIN: tl.constexpr, HAS_SUMS: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weight and gain from those of the folded weight and of its channel sums.
 
-    A row of ``grad_channel_sums`` holds taps + 1 values, of which the last is not used here.
+    The former is first divided by SCALE * ``grad_scale``. A row of ``grad_channel_sums`` holds
+    taps + 1 values, of which the last is not used here.
     ``grad_weight`` has the strides of the weight. The gradient of the gain is a product with the
     centred weight, not sum(grad * y) / gain, because a gain may be zero.
     """
@@ -81,6 +83,9 @@ def fold_backward_kernel(
     grad_sums = tl.zeros([BLOCK_T], tl.float32)
     if HAS_SUMS:
         grad_sums = tl.load(grad_channel_sums_ptr + o * (taps + 1) + t, t < taps, other=0.0)
+    unscale = 1.0
+    if HAS_SCALE:
+        unscale = 1.0 / (tl.load(grad_scale_ptr) * SCALE)
     grad_total = tl.zeros([BLOCK_C, BLOCK_T], tl.float32)
     weight_total = tl.zeros([BLOCK_C, BLOCK_T], tl.float32)
     for c_start in range(0, channels, BLOCK_C):
@@ -88,7 +93,8 @@ def fold_backward_kernel(
         mask = _filter_mask(c, t, channels, taps, filter_size)
         at = c[:, None] * folded_channel_stride + t[None, :] * folded_tap_stride
         grad = tl.load(grad_folded_ptr + o * folded_filter_stride + at, mask, other=0.0)
-        grad_total += tl.where(mask, grad.to(tl.float32) + grad_sums[None, :], 0.0)
+        grad = grad.to(tl.float32) * unscale + grad_sums[None, :]
+        grad_total += tl.where(mask, grad, 0.0)
         at = c[:, None] * weight_channel_stride + t[None, :] * weight_tap_stride
         weight = tl.load(weight_ptr + o * weight_filter_stride + at, mask, other=0.0)
         weight_total += weight.to(tl.float32)
@@ -102,7 +108,8 @@ def fold_backward_kernel(
         mask = _filter_mask(c, t, channels, taps, filter_size)
         at = c[:, None] * folded_channel_stride + t[None, :] * folded_tap_stride
         grad = tl.load(grad_folded_ptr + o * folded_filter_stride + at, mask, other=0.0)
-        grad = tl.where(mask, grad.to(tl.float32) + grad_sums[None, :] - grad_mean, 0.0)
+        grad = grad.to(tl.float32) * unscale + grad_sums[None, :]
+        grad = tl.where(mask, grad - grad_mean, 0.0)
         at = c[:, None] * weight_channel_stride + t[None, :] * weight_tap_stride
         if HAS_GAIN:
             weight = tl.load(weight_ptr + o * weight_filter_stride + at, mask, other=0.0)
