@@ -16,7 +16,7 @@ from nc_plugins.ops import triton as backend
 from nc_plugins.ops.arguments import make_geometry
 
 ROOT = Path(__file__).parents[2]
-FILES = ['tests/ops/triton_accuracy.py', 'tests/ops/triton_behaviour.py']
+FILES = [f'tests/ops/triton_{name}.py' for name in ('accuracy', 'behaviour', 'properties')]
 
 
 @pytest.fixture(autouse=True)
