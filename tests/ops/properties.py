@@ -52,7 +52,8 @@ class Call(NamedTuple):
 
 
 @st.composite
-def calls(draw, operators=tuple(OPERATORS), dtypes=DTYPES):
+def calls(draw, operators, dtypes, small=False):
+    """Calls that are legal. ``small`` ones have few programs for Triton's interpreter."""
     operator, dtype = draw(st.sampled_from(operators)), draw(st.sampled_from(dtypes))
     axes, transposed = OPERATORS[operator], operator == 'nc_conv_transpose2d'
 
@@ -74,14 +75,14 @@ def calls(draw, operators=tuple(OPERATORS), dtypes=DTYPES):
         least = reach + 1 - pads
         if transposed:
             least = 1 - (reach + output_padding[axis] - pads) // stride[axis]
-        size.append(max(1, least) + draw(st.integers(0, 7 if axes < 3 else 3)))
+        size.append(max(1, least) + draw(st.integers(0, 3 if small or axes == 3 else 7)))
     call = Call(
         operator,
         dtype,
-        batch=draw(st.integers(1, 3)),
-        groups=draw(st.integers(1, 4)),
+        batch=draw(st.integers(1, 2 if small else 3)),
+        groups=draw(st.integers(1, 2 if small else 4)),
         channels=draw(st.integers(1, 6)),
-        outputs=draw(st.integers(1, 4)),
+        outputs=draw(st.integers(1, 2 if small else 4)),
         size=tuple(size),
         kernel=kernel,
         stride=stride,
