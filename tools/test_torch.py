@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ('nc_plugins', 'tests', 'setup.py', 'pyproject.toml', 'README.md')
 TESTS = ('tests/ops', 'tests/layers')
 # setuptools and wheel build the extension. tests/ops reads photographs of scikit-learn with Pillow.
-NEEDS = ('setuptools>=80,<81', 'wheel', 'numpy', 'pytest', 'pytest-xdist', 'scikit-learn', 'Pillow')
+NEEDS = (
+    'setuptools>=80,<81', 'wheel', 'numpy', 'pytest', 'pytest-xdist', 'hypothesis', 'psutil',
+    'scikit-learn', 'Pillow',
+)  # fmt: skip
 
 
 def copy_sources(target: Path) -> None:

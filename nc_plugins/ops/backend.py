@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .geometry import Geometry, group_weight, per_output
+from .geometry import Geometry, group_weight, per_output, regular_strides
 from .precision import upcast
 
 
@@ -100,6 +100,7 @@ def fold(weight: Tensor, gain: Tensor | None, geometry: Geometry, center: bool) 
     weight = centered(upcast(weight), geometry, center)
     if gain is not None:
         weight = (group_weight(weight, geometry) * per_output(gain, geometry)).flatten(0, 1)
+    weight = regular_strides(weight)
     sums = sum_over_channels(weight, geometry) if center and geometry.taps > 1 else None
     return Folded(weight, sums)
 

@@ -73,19 +73,20 @@ def group_channels(x: Tensor, groups: int) -> Tensor:
 
 def ungroup_channels(x: Tensor) -> Tensor:
     """View [N, groups, C/groups, ...] as [N, C, ...]."""
-    return whole_sample_stride(x.flatten(1, 2))
+    return regular_strides(x.flatten(1, 2))
 
 
-def whole_sample_stride(x: Tensor) -> Tensor:
-    """``x`` [N, C, ...], with the batch stride of a channels_last tensor if N is 1.
+def regular_strides(x: Tensor) -> Tensor:
+    """``x``, with the strides of a channels_last tensor if its first axis is 1 long and irregular.
 
-    torch may give the batch axis of a single sample any stride, for example C after a view or after
-    ``image.permute(2, 0, 1).unsqueeze(0)``. torch 2.11's convolution_backward takes such a tensor
-    for another memory format and returns a wrong gradient of a channels_last weight.
+    torch may give an axis of length 1 any stride, for example C to the batch axis after a view or
+    after ``image.permute(2, 0, 1).unsqueeze(0)``. torch 2.11's convolution_backward misreads such
+    tensors: the gradient of a channels_last weight is wrong, or it raises an error.
     """
     if x.shape[0] != 1 or x.stride(0) >= x.shape[1:].numel():
         return x
-    return x.movedim(1, -1).squeeze(0).unsqueeze(0).movedim(-1, 1)  # a view
+    pixels = x.movedim(1, -1)  # both reshapes are views if x is channels_last
+    return pixels.flatten().unflatten(0, pixels.shape).movedim(-1, 1)
 
 
 def group_weight(weight: Tensor, geometry: Geometry) -> Tensor:

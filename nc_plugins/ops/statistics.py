@@ -28,13 +28,13 @@ def pixel_statistics(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 def patch_statistics(pixel_mean: Tensor, centered: Tensor, geometry: Geometry):
     """Mean and biased variance of every patch [N, G, *L], and its :func:`mean_offsets`.
 
-    Takes the :func:`pixel_statistics` of the padded input. The offsets are None for a 1x1 kernel.
+    Takes the :func:`pixel_statistics` of the padded input. The offsets are None for a 1x1 kernel,
+    whose stride is 1.
     A transposed convolution takes statistics over the values that reach a position, and gives 0
     and 0 for a position that receives none.
     """
     if geometry.taps == 1 and not geometry.transposed:
-        step = (..., *(slice(None, None, step) for step in geometry.stride))
-        return pixel_mean.squeeze(2)[step], centered[step].square().mean(2), None
+        return pixel_mean.squeeze(2), centered.square().mean(2), None
     size = geometry.output_size(pixel_mean.shape[3:])
     maps = torch.cat((pixel_mean.squeeze(2), centered.square().mean(2)), 1)
     means, variances = windows(maps, geometry).split(geometry.groups, 1)  # [N, G, K, L] each
@@ -102,7 +102,7 @@ def scatter_deviations(
     m is the mean of the pixel over its channels. The second sum is taken over the small
     differences, less their mean in each patch, which is the rounding error of mean_k. So a patch
     whose pixels have equal means adds exactly 0, however large its factor is. ``offsets`` are the
-    :func:`mean_offsets`, None for a 1x1 kernel.
+    :func:`mean_offsets`, None for a 1x1 kernel, whose stride is 1.
 
     Shapes: factor and patch_mean [N, G, *L], pixel_mean [N, G, 1, *S] -> [N, G, *S] each.
     """
@@ -114,9 +114,9 @@ def scatter_deviations(
         maps = covering_patches(torch.cat((factor, patch_mean, error), 1), size, geometry)
         factors, means, errors = maps.chunk(3, 1)
         return factors.sum(2), (factors * (pixel_mean - means - errors)).sum(2)
-    factors = factor.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1)
     if offsets is None:  # the patch is the pixel
-        return _scatter(factors, size, geometry), torch.zeros_like(pixel_mean.squeeze(2))
+        return factor, torch.zeros_like(factor)
+    factors = factor.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1)
     columns = torch.cat((factors, factors * (offsets - error)), 1)
     return _scatter(columns, size, geometry).chunk(2, 1)
 

@@ -13,7 +13,7 @@ from triton import cdiv, knobs, next_power_of_2
 
 from . import triton_kernels as kernels
 from . import triton_weight_kernels as weight_kernels
-from .geometry import Geometry, whole_sample_stride
+from .geometry import Geometry, regular_strides
 from .precision import gradient_scale, input_scale
 from .triton_pointwise_kernel import pointwise_kernel
 
@@ -37,7 +37,7 @@ def is_channels_last(x: Tensor) -> bool:
 
 def dense(x: Tensor) -> Tensor:
     """The input or weight in one of the two memory formats that the kernels read."""
-    return whole_sample_stride(x) if is_channels_last(x) else x.contiguous()
+    return regular_strides(x) if is_channels_last(x) else x.contiguous()
 
 
 def empty_output(input: Tensor, weight: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:

@@ -1,5 +1,9 @@
 """Direct calls of torch.ops.nc_plugins check every argument before they read or write memory."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +13,7 @@ pytestmark = pytest.mark.skipif(
     cpu.missing() is not None, reason='the C++ extension is not built (test_cpu.py fails then)'
 )
 
+ROOT = Path(__file__).parents[2]
 LARGE = 2**40
 
 
@@ -60,6 +65,9 @@ SHARED = [
     ('input', torch.randn(2, 4, 3, 3, 3, 3), 'with 1 to 3 spatial axes'),
     ('input', torch.randn(2, 4, 6, 5).half(), 'input has dtype Half, wanted Float or Double'),
     ('input', torch.ones(2, 4, 6, 5, dtype=torch.int64), 'input has dtype Long'),
+    ('input', torch.ones(2, 4, 6, 5, dtype=torch.complex64), 'input has dtype ComplexFloat'),
+    ('input', torch.randn(2, 4, 6, 5, device='meta'), 'is on cpu, wanted meta as input is'),
+    ('input', None, 'input is None, wanted a Tensor'),
     ('input', torch.randn(2, 4, 6, 5).double(), 'weight has dtype Float, wanted Double'),
     ('input', torch.randn(2, 3, 6, 5), 'groups is 2, wanted a divisor of the 3 channels of input'),
     ('input', torch.randn(2, 0, 6, 5), 'groups is 2, wanted a divisor of the 0 channels'),
@@ -68,6 +76,8 @@ SHARED = [
     ('input', torch.randn(2, 4, 6, 0), 'the padded input has 1'),
     ('weight', torch.randn(6, 2, 3), r'weight has shape \[6, 2, 3\], wanted 4 axes'),
     ('weight', torch.randn(6, 2, 3, 2).double(), 'weight has dtype Double, wanted Float'),
+    ('weight', torch.randn(6, 2, 3, 2, device='meta'), 'weight is on meta, wanted cpu as input is'),
+    ('weight', None, 'weight is None, wanted a Tensor'),
     ('weight', torch.randn(5, 2, 3, 2), 'groups is 2, wanted a divisor of the 5 output channels'),
     ('weight', torch.randn(6, 4, 3, 2), 'weight has 4 input channels, wanted 2'),
     ('weight', torch.randn(6, 2, 0, 2), r'the kernel size of weight is \[0, 2\]'),
@@ -77,6 +87,8 @@ SHARED = [
     ('gain', torch.randn(5), r'gain has shape \[5\], wanted \[6\]'),
     ('gain', torch.randn(6, 1), r'gain has shape \[6, 1\], wanted \[6\]'),
     ('gain', torch.randn(6).double(), 'gain has dtype Double, wanted Float'),
+    ('gain', torch.randn(6, device='meta'), 'gain is on meta, wanted cpu as input is'),
+    ('stride', [], r'stride is \[\], wanted 2 integers'),
     ('stride', [1], r'stride is \[1\], wanted 2 integers'),
     ('stride', [2, 0], r'stride is \[2, 0\], wanted integers from 1 to 2147483647'),
     ('stride', [-1, 1], r'stride is \[-1, 1\], wanted integers from 1'),
@@ -105,17 +117,18 @@ def test_a_malformed_argument_raises(call, name, value, message):
         call(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ('name', 'value', 'message'),
-    [
-        ('bias', torch.randn(7), r'bias has shape \[7\], wanted \[6\]'),
-        ('bias', torch.randn(()), r'bias has shape \[\], wanted \[6\]'),
-        ('bias', torch.randn(6).double(), 'bias has dtype Double, wanted Float'),
-        ('eps', 0.0, 'eps is 0, wanted a number above 0'),
-        ('eps', -1e-5, 'eps is -1e-05, wanted a number above 0'),
-        ('eps', float('nan'), 'eps is nan, wanted a number above 0'),
-    ],
-)
+FORWARD = [
+    ('bias', torch.randn(7), r'bias has shape \[7\], wanted \[6\]'),
+    ('bias', torch.randn(()), r'bias has shape \[\], wanted \[6\]'),
+    ('bias', torch.randn(6).double(), 'bias has dtype Double, wanted Float'),
+    ('bias', torch.randn(6, device='meta'), 'bias is on meta, wanted cpu as input is'),
+    ('eps', 0.0, 'eps is 0, wanted a number above 0'),
+    ('eps', -1e-5, 'eps is -1e-05, wanted a number above 0'),
+    ('eps', float('nan'), 'eps is nan, wanted a number above 0'),
+]
+
+
+@pytest.mark.parametrize(('name', 'value', 'message'), FORWARD)
 def test_a_malformed_argument_of_forward_raises(name, value, message):
     with pytest.raises(RuntimeError, match=message):
         forward(**{name: value})
@@ -124,19 +137,23 @@ def test_a_malformed_argument_of_forward_raises(name, value, message):
 MAPS = ['mean', 'mean_correction', 'rstd']
 
 
-@pytest.mark.parametrize(
-    ('name', 'value', 'message'),
-    [
-        ('grad', torch.randn(2, 6, 3, 4), r'grad has shape \[2, 6, 3, 4\], wanted \[2, 6, 3, 3\]'),
-        ('grad', torch.randn(1, 6, 3, 3), r'grad has shape \[1, 6, 3, 3\]'),
-        ('grad', torch.randn(2, 6, 9), r'grad has shape \[2, 6, 9\]'),
-        ('grad', torch.randn(2, 6, 3, 3).double(), 'grad has dtype Double, wanted Float'),
-        *((m, torch.randn(2, 1, 3, 3), rf'{m} has shape \[2, 1, 3, 3\], wanted') for m in MAPS),
-        *((m, torch.randn(2, 2, 3), rf'{m} has shape \[2, 2, 3\], wanted') for m in MAPS),
-        *((m, torch.randn(0), rf'{m} has shape \[0\], wanted') for m in MAPS),
-        *((m, torch.randn(2, 2, 3, 3).double(), rf'{m} has dtype Double') for m in MAPS),
-    ],
-)
+BACKWARD = [
+    ('grad', torch.randn(2, 6, 3, 4), r'grad has shape \[2, 6, 3, 4\], wanted \[2, 6, 3, 3\]'),
+    ('grad', torch.randn(1, 6, 3, 3), r'grad has shape \[1, 6, 3, 3\]'),
+    ('grad', torch.randn(2, 6, 9), r'grad has shape \[2, 6, 9\]'),
+    ('grad', torch.randn(2, 6, 3, 3).double(), 'grad has dtype Double, wanted Float'),
+    ('grad', torch.randn(2, 6, 3, 3, device='meta'), 'grad is on meta, wanted cpu as input is'),
+    ('grad', None, 'grad is None, wanted a Tensor'),
+    *((m, torch.randn(2, 1, 3, 3), rf'{m} has shape \[2, 1, 3, 3\], wanted') for m in MAPS),
+    *((m, torch.randn(2, 2, 3), rf'{m} has shape \[2, 2, 3\], wanted') for m in MAPS),
+    *((m, torch.randn(0), rf'{m} has shape \[0\], wanted') for m in MAPS),
+    *((m, torch.randn(2, 2, 3, 3).double(), rf'{m} has dtype Double') for m in MAPS),
+    *((m, torch.randn(2, 2, 3, 3, device='meta'), f'{m} is on meta, wanted') for m in MAPS),
+    *((m, None, f'{m} is None, wanted a Tensor') for m in MAPS),
+]
+
+
+@pytest.mark.parametrize(('name', 'value', 'message'), BACKWARD)
 def test_a_malformed_argument_of_backward_raises(name, value, message):
     with pytest.raises(RuntimeError, match=message):
         backward(**{name: value})
@@ -148,10 +165,27 @@ def test_a_sparse_tensor_raises(name):
         forward(**{name: arguments()[name].to_sparse()})
 
 
-@pytest.mark.parametrize('name', ['input', 'weight', 'grad', *MAPS])
-def test_none_in_place_of_a_tensor_raises(name):
-    with pytest.raises(RuntimeError, match=f'{name} is None, wanted a Tensor'):
-        backward(**{name: None})
+def count_refused_calls() -> int:
+    """Make every malformed call; the number of those that raised RuntimeError."""
+    calls = [(call, case) for call in (forward, backward) for case in SHARED]
+    calls += [(forward, case) for case in FORWARD] + [(backward, case) for case in BACKWARD]
+    refused = 0
+    for call, (name, value, _) in calls:
+        try:
+            call(**{name: value})
+        except RuntimeError:
+            refused += 1
+    return refused
+
+
+@pytest.mark.slow
+def test_no_malformed_call_damages_the_process():
+    """In a process of its own: a write to memory of others may show as a crash at its end."""
+    program = f'from {__name__} import count_refused_calls as count; print(count())'
+    command = [sys.executable, '-W', 'ignore', '-c', program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 2 * len(SHARED) + len(FORWARD) + len(BACKWARD)
 
 
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[2]
-FILES = ['tests/ops/triton_accuracy.py', 'tests/ops/triton_behaviour.py']
+FILES = [f'tests/ops/triton_{name}.py' for name in ('accuracy', 'behaviour', 'properties')]
 
 
 @pytest.fixture(autouse=True)
