@@ -19,6 +19,7 @@ with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
     from nc_plugins.engine.usage import UsageError
+    from nc_plugins.processes import end_with_parent
 
 
 def parse_args(argv=None):
@@ -34,6 +35,7 @@ def parse_args(argv=None):
 
 
 def evaluate(args):
+    end_with_parent()
     cfg = load_config(args)
     for key in ('test_dataloader', 'test_evaluator'):
         if not cfg.get(key):

@@ -17,6 +17,7 @@ with required_imports():
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
     from nc_plugins.engine.training import apply_training_flags, check_trainable
     from nc_plugins.engine.usage import UsageError
+    from nc_plugins.processes import end_with_parent
 
 
 def parse_args(argv=None):
@@ -42,6 +43,7 @@ def parse_args(argv=None):
 
 
 def train(args):
+    end_with_parent()
     cfg = load_config(args)
     check_trainable(cfg)
     apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)

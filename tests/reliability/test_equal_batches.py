@@ -7,6 +7,8 @@ import pytest
 import torch
 import train
 
+from nc_plugins.layers import NCAffine, NCConv2d
+
 TOOLS = Path(__file__).parents[2] / 'tools'
 ITERATIONS = 20  # two epochs of 20 images at batch 2
 
@@ -82,6 +84,29 @@ def test_two_processes_in_float32(config, in_two_processes, tmp_path):
     path = config()
     weights, losses, _ = in_one_process(path, tmp_path / 'one', batch=2)
     both, both_losses, _ = in_two_processes(path, tmp_path / 'two', batch=1)
-    print(largest_difference(weights, both), losses, both_losses)
-    assert largest_difference(weights, both) < 1e-5
-    assert losses == pytest.approx(both_losses, rel=1e-5)
+    assert largest_difference(weights, both) < 1e-6
+    assert losses == pytest.approx(both_losses, rel=1e-6)
+
+
+@pytest.fixture
+def group():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_nc_communicates_no_more_than_groupnorm(group):
+    def collectives(conv, norm):
+        """Names of the collective operations in a training step."""
+        layers = [m for _ in range(3) for m in (conv(4, 4, 3), norm(4), torch.nn.ReLU())]
+        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
+        for _ in range(2):  # the second step arranges the buckets of gradients
+            model(torch.randn(2, 4, 9, 9)).mean().backward()
+        with torch.profiler.profile() as profile:
+            model(torch.randn(2, 4, 9, 9)).mean().backward()
+        return sorted(event.name for event in profile.events() if 'gloo:' in event.name)
+
+    group_norm = collectives(torch.nn.Conv2d, lambda channels: torch.nn.GroupNorm(2, channels))
+    assert group_norm == ['gloo:all_reduce']  # the gradients
+    assert collectives(NCConv2d, NCAffine) == group_norm
