@@ -35,7 +35,6 @@ def parse_args(argv=None):
 
 
 def evaluate(args):
-    end_with_parent()
     cfg = load_config(args)
     for key in ('test_dataloader', 'test_evaluator'):
         if not cfg.get(key):
@@ -87,6 +86,7 @@ def set_show_dir(cfg, folder):
 
 
 def main(argv=None) -> int:
+    end_with_parent()
     return run_tool(lambda: evaluate(parse_args(argv)), UsageError)
 
 

@@ -43,7 +43,6 @@ def parse_args(argv=None):
 
 
 def train(args):
-    end_with_parent()
     cfg = load_config(args)
     check_trainable(cfg)
     apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
@@ -54,6 +53,7 @@ def train(args):
 
 
 def main(argv=None) -> int:
+    end_with_parent()
     return run_tool(lambda: train(parse_args(argv)), UsageError)
 
 
