@@ -169,7 +169,7 @@ def test_a_lost_connection_gives_a_sentence(message):
 
 
 def test_another_error_stays():
-    with pytest.raises(RuntimeError, match='^sizes of tensors must match$'), processes(Config()):
+    with pytest.raises(RuntimeError, match=r'^sizes of tensors must match$'), processes(Config()):
         raise RuntimeError('sizes of tensors must match')
 
 
