@@ -1,6 +1,7 @@
 """A batch that is split over processes or iterations trains like the whole batch."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 ITERATIONS = 20  # two epochs of 20 images at batch 2
 
 
-def arguments(work_dir, batch, accumulate=1):
+def arguments(work_dir, batch, accumulate=1, resume=()):
     options = [f'train_dataloader.batch_size={batch}']
     options.append(f'optim_wrapper.accumulative_counts={accumulate}')
-    return ['--work-dir', str(work_dir), '--cfg-options', *options]
+    return ['--work-dir', str(work_dir), *resume, '--cfg-options', *options]
 
 
 def outcome(work_dir):
@@ -86,6 +87,19 @@ def test_two_processes_in_float32(config, in_two_processes, tmp_path):
     both, both_losses, _ = in_two_processes(path, tmp_path / 'two', batch=1)
     assert largest_difference(weights, both) < 1e-6
     assert losses == pytest.approx(both_losses, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_resume_in_two_processes_gives_the_same_bits(config, in_two_processes, tmp_path):
+    weights, losses, _ = in_two_processes(config(), tmp_path / 'whole', batch=1)
+    (tmp_path / 'parts').mkdir()
+    shutil.copy(tmp_path / 'whole' / 'epoch_1.pth', tmp_path / 'parts')
+    (tmp_path / 'parts' / 'last_checkpoint').write_text(str(tmp_path / 'parts' / 'epoch_1.pth'))
+    again, again_losses, _ = in_two_processes(
+        config(), tmp_path / 'parts', batch=1, resume=['--resume']
+    )
+    assert largest_difference(weights, again) == 0
+    assert losses == again_losses
 
 
 @pytest.fixture
