@@ -15,7 +15,7 @@ ROOMS = {
     'layers': {'ops'},
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
-    'engine': {'ops', 'layers', 'datasets', 'records', 'processes'},
+    'engine': {'ops', 'layers', 'datasets', 'records'},
     'datasets': set(),
     'processes': set(),
     'records': set(),

@@ -10,7 +10,8 @@ data form a section of their own in the report, with their own baseline.
 
 A finished training is reused if its config, the base configs and the options are unchanged (code
 and data are not checked). Any other training starts from scratch, and its old folder is renamed.
-Ctrl-C ends the trainings and writes the report of those that have finished.
+Ctrl-C ends the trainings and writes the report of those that have finished. If this program is
+killed, the trainings end too.
 
 Exit code: 0 if every run has finished, 1 if one is missing, 2 if the command line is wrong or a
 package is missing, 130 after Ctrl-C.

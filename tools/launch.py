@@ -34,8 +34,12 @@ def main(argv=None) -> int:
         print(f'ended by {signal.Signals(error.sigval).name}', file=sys.stderr)
         return 128 + error.sigval
     except DistNetworkError as error:
-        print('error: the processes cannot connect:', str(error).split('\n')[0], file=sys.stderr)
+        reason = str(error).split('\n')[0]
+        print(f'error: check PORT and MASTER_ADDR, no connection: {reason}', file=sys.stderr)
         return 1
+    except ValueError as error:  # for example 'Unsupported nproc_per_node value: abc'
+        print(f'error: {error}', file=sys.stderr)
+        return 2
     return 0
 
 

@@ -20,6 +20,7 @@ with required_imports():
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
     from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
     from nc_plugins.engine.usage import UsageError
+    from nc_plugins.processes import end_with_parent
 
 
 def parse_args(argv=None):
@@ -88,6 +89,7 @@ def set_show_dir(cfg, folder):
 
 
 def main(argv=None) -> int:
+    end_with_parent()
     return run_tool(lambda: evaluate(parse_args(argv)), UsageError)
 
 

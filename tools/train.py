@@ -23,6 +23,7 @@ with required_imports():
         is_finished,
     )
     from nc_plugins.engine.usage import UsageError
+    from nc_plugins.processes import end_with_parent
 
 
 def parse_args(argv=None):
@@ -70,6 +71,7 @@ def train(args):
 
 
 def main(argv=None) -> int:
+    end_with_parent()
     return run_tool(lambda: train(parse_args(argv)), UsageError)
 
 

@@ -31,7 +31,7 @@ custom_hooks = [
 env_cfg = dict(
     cudnn_benchmark=False,  # the same algorithms in every run, so that runs are comparable
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),  # 0: OpenCV starts no threads
-    dist_cfg=dict(backend='nccl'),  # 'gloo' for several processes without GPUs
+    dist_cfg=dict(backend='nccl'),  # without GPUs, tools/train.py uses gloo
 )
 
 visualizer = dict(

@@ -14,7 +14,6 @@ from mmengine.dist import init_dist, is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.utils.dl_utils import set_multi_processing
 
-from ..processes import end_with_parent
 from .usage import UsageError, one_line
 
 # For each launcher: what starts the processes, and the environment variables with the number of a
@@ -35,7 +34,6 @@ def processes(cfg: Config) -> Iterator[None]:
     Raises: UsageError if the launcher did not start this process, if there are fewer GPUs than
         processes, or if another process of the training has ended or cannot be reached.
     """
-    end_with_parent()
     launcher = cfg.get('launcher', 'none')
     if launcher != 'none':
         _check_launcher(launcher)

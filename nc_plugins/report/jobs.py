@@ -25,6 +25,7 @@ from .runs import Run, read_run
 _LOG_LINES = 15
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 10.0
+_LOCK_SECONDS = 30.0
 
 
 @dataclass
@@ -207,7 +208,7 @@ def _unused(folder: Path) -> bool:
     if not folder.exists():
         return True
     try:
-        with FileLock(folder / LOCK, timeout=_GRACE_SECONDS):
+        with FileLock(folder / LOCK, timeout=_LOCK_SECONDS):
             return True
     except Timeout:
         return False

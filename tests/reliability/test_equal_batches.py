@@ -1,20 +1,23 @@
 """A batch that is split over processes or iterations trains like the whole batch."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import train
 
+from nc_plugins.layers import NCAffine, NCConv2d
+
 TOOLS = Path(__file__).parents[2] / 'tools'
 ITERATIONS = 20  # two epochs of 20 images at batch 2
 
 
-def arguments(work_dir, batch, accumulate=1):
+def arguments(work_dir, batch, accumulate=1, resume=()):
     options = [f'train_dataloader.batch_size={batch}']
     options.append(f'optim_wrapper.accumulative_counts={accumulate}')
-    return ['--work-dir', str(work_dir), '--cfg-options', *options]
+    return ['--work-dir', str(work_dir), *resume, '--cfg-options', *options]
 
 
 def outcome(work_dir):
@@ -82,6 +85,42 @@ def test_two_processes_in_float32(config, in_two_processes, tmp_path):
     path = config()
     weights, losses, _ = in_one_process(path, tmp_path / 'one', batch=2)
     both, both_losses, _ = in_two_processes(path, tmp_path / 'two', batch=1)
-    print(largest_difference(weights, both), losses, both_losses)
-    assert largest_difference(weights, both) < 1e-5
-    assert losses == pytest.approx(both_losses, rel=1e-5)
+    assert largest_difference(weights, both) < 1e-6
+    assert losses == pytest.approx(both_losses, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_resume_in_two_processes_gives_the_same_bits(config, in_two_processes, tmp_path):
+    weights, losses, _ = in_two_processes(config(), tmp_path / 'whole', batch=1)
+    (tmp_path / 'parts').mkdir()
+    shutil.copy(tmp_path / 'whole' / 'epoch_1.pth', tmp_path / 'parts')
+    (tmp_path / 'parts' / 'last_checkpoint').write_text(str(tmp_path / 'parts' / 'epoch_1.pth'))
+    again, again_losses, _ = in_two_processes(
+        config(), tmp_path / 'parts', batch=1, resume=['--resume']
+    )
+    assert largest_difference(weights, again) == 0
+    assert losses == again_losses
+
+
+@pytest.fixture
+def group():
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group('gloo', store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_nc_communicates_no_more_than_groupnorm(group):
+    def collectives(conv, norm):
+        """Names of the collective operations in a training step."""
+        layers = [m for _ in range(3) for m in (conv(4, 4, 3), norm(4), torch.nn.ReLU())]
+        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Sequential(*layers))
+        for _ in range(2):  # the second step arranges the buckets of gradients
+            model(torch.randn(2, 4, 9, 9)).mean().backward()
+        with torch.profiler.profile() as profile:
+            model(torch.randn(2, 4, 9, 9)).mean().backward()
+        return sorted(event.name for event in profile.events() if 'gloo:' in event.name)
+
+    group_norm = collectives(torch.nn.Conv2d, lambda channels: torch.nn.GroupNorm(2, channels))
+    assert group_norm == ['gloo:all_reduce']  # the gradients
+    assert collectives(NCConv2d, NCAffine) == group_norm

@@ -5,15 +5,21 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
+import launch
 import psutil
 import pytest
 import torch
 import train
+from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
+
+from nc_plugins.engine.distributed import processes
+from nc_plugins.engine.usage import UsageError
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 LAUNCH = (sys.executable, TOOLS / 'launch.py', '--standalone', '--nproc-per-node', '2')
@@ -48,8 +54,6 @@ def test_a_killed_data_loading_worker_gives_a_sentence(call, config, tmp_path, c
     assert error.endswith('--resume continues it')
     if call == 25:  # in the second epoch
         assert 'optimizer' in torch.load(work_dir / 'epoch_1.pth', weights_only=False)
-    else:
-        assert not work_dir.exists()
 
 
 def ended(pids, seconds=20):
@@ -75,6 +79,20 @@ def test_when_a_process_ends_the_launcher_ends_the_others(end, code, sentence, r
     assert 'Traceback' not in output
     pids = [int(line.split()[1]) for line in output.splitlines() if line.startswith('pid ')]
     assert len(pids) == 2 and ended(pids)
+
+
+def test_a_number_of_processes_that_is_none_gives_a_sentence(capsys):
+    assert launch.main(['--nproc-per-node', 'many', 'script.py']) == 2
+    assert capsys.readouterr().err == 'error: Unsupported nproc_per_node value: many\n'
+
+
+def test_a_port_in_use_gives_a_sentence(capsys):
+    with socket.create_server(('', 0)) as server:
+        port = str(server.getsockname()[1])
+        meet = ['--nnodes', '2', '--master-addr', '127.0.0.1', '--master-port', port]
+        assert launch.main([*meet, '--nproc-per-node', '1', 'script.py']) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith('error: check PORT and MASTER_ADDR') and f'port: {port}' in error
 
 
 @pytest.mark.slow
@@ -130,12 +148,38 @@ def test_two_processes_evaluate_like_one(config, run, tmp_path):
 def test_a_launcher_must_have_started_the_process(launcher, config, tmp_path, capsys, monkeypatch):
     for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
         monkeypatch.delenv(name, raising=False)
-    work_dir = tmp_path / 'work'
-    arguments = [config(), '--work-dir', str(work_dir), '--launcher', launcher]
+    arguments = [config(), '--work-dir', str(tmp_path / 'work'), '--launcher', launcher]
     assert train.main(arguments) == 1
     error = capsys.readouterr().err
     assert f'error: --launcher {launcher} needs the environment variable ' in error
-    assert not work_dir.exists()
+
+
+@pytest.mark.parametrize(
+    'message',
+    [
+        '[/gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:25820: Connection reset by peer',
+        '[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:34189',
+        'NCCL error: remote process exited or there was a network error, NCCL version 2.28.9',
+    ],
+)
+def test_a_lost_connection_gives_a_sentence(message):
+    sentence = 'another process of this training has ended'
+    with pytest.raises(UsageError, match=sentence), processes(Config()):
+        raise RuntimeError(message)
+
+
+def test_another_error_stays():
+    with pytest.raises(RuntimeError, match=r'^sizes of tensors must match$'), processes(Config()):
+        raise RuntimeError('sizes of tensors must match')
+
+
+def test_there_must_be_a_gpu_for_each_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('RANK', '2')
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    sentence = 'more processes on this machine than GPUs, which are 2'
+    with pytest.raises(UsageError, match=sentence), processes(Config(dict(launcher='pytorch'))):
+        pass
 
 
 # The arguments of each script, its environment, and the arguments of torchrun or srun.
