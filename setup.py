@@ -25,7 +25,12 @@ CLASSIFICATION = [
     'psutil',
     'rich',
 ]
-OPENMMLAB = [*CLASSIFICATION, 'onedl-mmdetection>=3.5', 'onedl-mmsegmentation>=1.4']
+OPENMMLAB = [
+    *CLASSIFICATION,
+    'onedl-mmdetection>=3.5',
+    'onedl-mmsegmentation>=1.4',
+    'msgspec',
+]
 DEV = ['pre-commit', 'pytest', 'pytest-xdist', 'ruff', 'scikit-learn', 'matplotlib']
 
 

@@ -6,7 +6,7 @@ import torch
 
 from .usage import UsageError
 
-HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook')
+HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook', 'DataCheckHook')
 
 
 def check_trainable(cfg) -> None:
