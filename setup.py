@@ -24,7 +24,12 @@ CLASSIFICATION = [
     'filelock',
     'rich',
 ]
-OPENMMLAB = [*CLASSIFICATION, 'onedl-mmdetection>=3.5', 'onedl-mmsegmentation>=1.4']
+OPENMMLAB = [
+    *CLASSIFICATION,
+    'onedl-mmdetection>=3.5',
+    'onedl-mmsegmentation>=1.4',
+    'msgspec',
+]
 DEV = ['pre-commit', 'pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'scikit-learn', 'matplotlib']
 
 

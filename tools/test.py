@@ -16,11 +16,15 @@ with required_imports():
     from mmengine.evaluator import DumpResults
 
     from nc_plugins.engine.census import DeployHook
+    from nc_plugins.engine.data_check import DataCheckHook
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
     from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
     from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
     from nc_plugins.engine.usage import UsageError
     from nc_plugins.processes import end_with_parent
+
+
+DRAWN_BY_PICTURES = ('mmpretrain', 'mmdet', 'mmseg')  # default_scope
 
 
 def parse_args(argv=None):
@@ -53,6 +57,7 @@ def evaluate(args):
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
         runner.register_hook(CheckpointMatchHook(whole=True), priority='LOWEST')
+        runner.register_hook(DataCheckHook())
         runner.register_hook(DeployHook())
         runner.test()
 
@@ -60,31 +65,24 @@ def evaluate(args):
 
 
 def set_show_dir(cfg, folder):
-    """Make the config draw predictions into ``folder``, or nothing if ``folder`` is None.
-
-    The visualization hook of each OpenMMLab package has its own argument for the folder.
-    """
+    """Make the config draw predictions into ``folder``, or nothing if ``folder`` is None."""
     hook = (cfg.get('default_hooks') or {}).get('visualization')
+    scope = cfg.get('default_scope')
+    if hook and 'draw' in hook:
+        hook.draw = False  # a config may set True to draw during validation
     if folder is None:
-        if hook and 'draw' in hook:
-            hook.draw = False  # a config may set True to draw during validation
         return
-    if hook is None:
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UsageError(f'--show-dir must be a folder, got the file {folder}')
+    if scope in DRAWN_BY_PICTURES:
+        options = {'pred_score_thr': hook['score_thr']} if hook and 'score_thr' in hook else {}
+        pictures = dict(type='PicturesHook', folder=os.path.abspath(folder), **options)
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), pictures]
+    elif hook is None:
         raise UsageError(
             '--show-dir needs default_hooks.visualization, and the config does not have it'
         )
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UsageError(f'--show-dir must be a folder, got the file {folder}')
-    scope = cfg.get('default_scope')
-    if scope == 'mmpretrain':
-        hook.update(enable=True, out_dir=folder)
-    elif scope == 'mmseg':
-        hook.draw = True
-        # Absolute, because mmseg joins it to the folder of the log.
-        pictures = os.path.abspath(folder)
-        cfg.visualizer.vis_backends = [dict(type='LocalVisBackend', img_save_dir=pictures)]
     else:
-        # Absolute, because mmdet's hook joins it to the work dir for each image.
         hook.update(draw=True, test_out_dir=os.path.abspath(folder))
 
 

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from urllib.error import URLError
 
-import cv2
 import mmengine.dist as dist
+import numpy as np
 from mmpretrain.datasets import CIFAR10
 from mmpretrain.registry import DATASETS
+
+from .images import DataError, is_hidden, read_rgb
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png')
 
@@ -33,8 +35,9 @@ class CIFAR10Folders(CIFAR10):
 
     Raises:
         FileNotFoundError: If the data is missing and cannot be downloaded.
-        ValueError: If the folders are not the ten classes of CIFAR-10, an image does not have
-            32x32 pixels, or a class has fewer images than ``per_class``.
+        ValueError: If the folders are not the ten classes of CIFAR-10, or a class has fewer images
+            than ``per_class``.
+        DataError: If an image cannot be read or does not have 32x32 pixels.
     """
 
     def __init__(self, data_root='', split='train', *, per_class=None, download=True, **kwargs):
@@ -54,7 +57,7 @@ class CIFAR10Folders(CIFAR10):
         return items if self.per_class is None else self._first_per_class(items)
 
     def _read_folders(self, folder):
-        found = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+        found = {p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)}
         if found != set(self.CLASSES):
             odd = ', '.join(sorted(found ^ set(self.CLASSES)))
             raise ValueError(
@@ -63,7 +66,11 @@ class CIFAR10Folders(CIFAR10):
             )
         items = []
         for label, name in enumerate(self.CLASSES):
-            files = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in EXTENSIONS)
+            files = sorted(
+                path
+                for path in (folder / name).iterdir()
+                if path.suffix.lower() in EXTENSIONS and not is_hidden(path.name)
+            )
             # In the order of the classes; the sampler shuffles.
             items += [
                 {'img': _read_rgb(path), 'gt_label': label} for path in files[: self.per_class]
@@ -102,8 +109,7 @@ class CIFAR10Folders(CIFAR10):
 
 
 def _read_rgb(path):
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None or image.shape != (32, 32, 3):
-        raise ValueError(f'{path} is not a readable 32x32 image')
-    # OpenCV decodes to BGR. The pickle files contain RGB.
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = read_rgb(path)
+    if image.size != (32, 32):
+        raise DataError(f'image {path} has {image.width}x{image.height} pixels, expected 32x32')
+    return np.array(image)

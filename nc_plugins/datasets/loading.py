@@ -7,40 +7,41 @@ range fails in a CUDA kernel.
 
 from __future__ import annotations
 
+import io
 import logging
 
+import mmcv
 import numpy as np
 from mmcv.transforms import TRANSFORMS, BaseTransform, LoadImageFromFile
+from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import UnidentifiedImageError
+from PIL import Image
 
-
-class DataError(ValueError):
-    """A data file cannot be used. The message is one sentence and names the file."""
-
-    @property
-    def sentence(self) -> str:
-        """The message without the traceback that a worker of a DataLoader adds to it."""
-        return str(self).rpartition(f'{type(self).__name__}: ')[2].strip()
+from .images import DataError, open_image, reason
 
 
 @TRANSFORMS.register_module(force=True)
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` whose error names a missing, empty, corrupt or truncated file.
+    """mmcv's ``LoadImageFromFile`` whose error names a file that cannot be used.
 
-    The default decoder is Pillow, because every release rejects truncated files. For 8-bit JPEG and
+    Such a file is missing, empty, corrupt, truncated, a decompression bomb, or has pixels of 32
+    bits. An image whose size differs from the ``height`` and ``width`` of its annotation file is an
+    error too. 16-bit grey values are scaled from 0..65535 to 0..255.
+
+    Pillow decodes the file, because every release of it rejects truncated files. For 8-bit JPEG and
     PNG files in colour, grey or with a palette, its pixels equal those of OpenCV, mmcv's default,
-    including the EXIF orientation. For 16-bit grey, transparent grey and CMYK files they differ.
+    including the EXIF orientation. For transparent grey and CMYK files they differ.
 
     Args:
-        imdecode_backend: ``'pillow'`` or another backend of mmcv. Some releases of OpenCV
-            (``'cv2'``) accept truncated files.
+        imdecode_backend: ``'pillow'`` or another backend of mmcv, which has none of these checks
+            but that of the size.
         skip_unreadable: Whether to log a warning and return None for an unreadable file. mmengine's
             datasets then load another sample in training, and raise an error in tests.
         kwargs: Arguments of ``LoadImageFromFile``.
 
     Raises:
-        DataError: If the file cannot be read and ``skip_unreadable`` is False.
+        DataError: If the file cannot be read and ``skip_unreadable`` is False, or if the size is
+            not that of the annotation file.
     """
 
     def __init__(
@@ -53,15 +54,36 @@ class LoadImage(LoadImageFromFile):
     def transform(self, results: dict) -> dict | None:
         path = results['img_path']
         try:
-            return super().transform(results)
+            image = self._decode(fileio.get(path, backend_args=self.backend_args), path)
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, cv2.error ...
-            sentence = f'image {path} cannot be read ({_reason(e)})'
+            sentence = f'image {path} cannot be read ({reason(e)})'
             if not self.skip_unreadable:
                 raise DataError(sentence) from e
-        if path not in self.warned:
-            self.warned.add(path)
-            print_log(f'{sentence}; loading another image instead', 'current', logging.WARNING)
-        return None
+            if path not in self.warned:
+                self.warned.add(path)
+                print_log(f'{sentence}; loading another image instead', 'current', logging.WARNING)
+            return None
+        size = image.shape[:2]
+        labelled = (results.get('height', size[0]), results.get('width', size[1]))
+        if size != labelled:
+            raise DataError(
+                f'image {path} has {_size(size)} pixels, but its annotation file says '
+                f'{_size(labelled)}{_turned(size, labelled)}'
+            )
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = size
+        return results
+
+    def _decode(self, content: bytes, path: str) -> np.ndarray:
+        if self.imdecode_backend == 'pillow' and self.color_type in ('color', 'grayscale'):
+            image = open_image(content, path)
+            if image.mode != 'LA':  # mmcv has its own background for transparent grey
+                array = np.array(image.convert('RGB'))[:, :, ::-1]
+                return array if self.color_type == 'color' else np.array(image.convert('L'))
+        image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
+        if image is None:  # OpenCV's way to say it
+            raise ValueError('empty, or not an image')
+        return image
 
     def __repr__(self) -> str:
         return f'{super().__repr__()[:-1]}, skip_unreadable={self.skip_unreadable})'
@@ -82,8 +104,8 @@ class LoadSegMap(BaseTransform):
 
     Raises:
         DataError: If the label map is missing, corrupt or truncated, differs in size from the image
-            file, contains colours instead of indices, or contains invalid labels. Labels above 255
-            in a 16-bit file are not detected, because mmseg reads only the lower eight bits.
+            file, contains colours instead of indices, was compressed as a JPEG, or contains
+            invalid labels.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255, **kwargs) -> None:
@@ -92,30 +114,34 @@ class LoadSegMap(BaseTransform):
         self.load = TRANSFORMS.build(dict(type='mmseg.LoadAnnotations', **kwargs))
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
-        try:
-            results = self.load(results)
-        except Exception as e:  # as in LoadImage
-            raise DataError(f'label map {path} cannot be read ({_reason(e)})') from e
-        labels = results['gt_seg_map']
-        if labels.ndim != 2:
-            raise DataError(
-                f'label map {path} has {labels.shape[-1]} channels instead of one channel of class '
-                'indices (a PNG of mode P or L)'
-            )
+        self.read(results)
+        labels, path = results['gt_seg_map'], results['seg_map_path']
         if labels.shape != tuple(results['ori_shape']):
             raise DataError(
                 f'label map {path} has {_size(labels.shape)} pixels, but its image '
                 f'{results["img_path"]} has {_size(results["ori_shape"])}'
             )
-        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+        return results
+
+    def read(self, results: dict) -> np.ndarray:
+        """Set ``gt_seg_map`` without a look at the image, and return the labels that occur."""
+        path = results['seg_map_path']
+        try:
+            content = fileio.get(path, backend_args=self.load.backend_args)
+            _check_label_file(Image.open(io.BytesIO(content)), path)
+            self.load(results)
+        except DataError:
+            raise
+        except Exception as e:  # as in LoadImage
+            raise DataError(f'label map {path} cannot be read ({reason(e)})') from e
+        present = np.flatnonzero(np.bincount(results['gt_seg_map'].ravel(), minlength=256))
         invalid = present[(present >= self.num_classes) & (present != self.ignore_index)]
         if invalid.size:
             raise DataError(
                 f'label map {path} contains the labels {", ".join(map(str, invalid))}, but only '
                 f'0 to {self.num_classes - 1} and {self.ignore_index} (ignored) are valid'
             )
-        return results
+        return present
 
     def __repr__(self) -> str:
         return (
@@ -124,13 +150,35 @@ class LoadSegMap(BaseTransform):
         )
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return 'there is no such file'
-    if isinstance(error, UnidentifiedImageError):
-        return 'empty, or not an image'
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+def _check_label_file(image: Image.Image, path: str) -> None:
+    """Refuse a file whose pixels are not class indices. mmseg keeps the lower 8 bits of each."""
+    if image.format == 'JPEG':
+        raise DataError(f'label map {path} is a JPEG, which changes labels; save it as PNG')
+    if image.mode == 'F':
+        raise DataError(f'label map {path} has floating point numbers instead of class indices')
+    if len(image.getbands()) > 1:
+        raise DataError(
+            f'label map {path} has {len(image.getbands())} channels instead of one channel of class '
+            'indices (a PNG of mode P or L)'
+        )
+    if image.mode.startswith('I'):
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 255:
+            raise DataError(
+                f'label map {path} contains the label {high if high > 255 else low} in its '
+                '16 or 32 bits, but labels are 0 to 255'
+            )
 
 
 def _size(shape) -> str:
     return f'{shape[1]}x{shape[0]}'
+
+
+def _turned(size: tuple, labelled: tuple) -> str:
+    if size[::-1] != labelled:
+        return ''
+    return (
+        ' (perhaps the EXIF tag that turns the image was not read when it was labelled: label the '
+        'turned image, or remove the tag)'
+    )

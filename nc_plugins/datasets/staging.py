@@ -105,7 +105,9 @@ def _is_complete(dest: Path, parameters: dict, force: bool) -> bool:
 
 
 def _count_files(folder: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(folder))
+    """The number of files, without those that macOS and editors hide in the folder."""
+    names = (name for _, _, files in os.walk(folder) for name in files)
+    return sum(not name.startswith('.') for name in names)
 
 
 def _swap_in(stage: Path, dest: Path) -> None:

@@ -49,7 +49,7 @@ def convert_tiny_imagenet(
             plans = {'train': _train_files(archive, wnids), 'val': _val_files(archive, wnids)}
             counts['classes'] = len(wnids)
             for split, files in plans.items():
-                _check_every_class(archive, split, wnids, files)
+                _check_files(archive, split, wnids, files)
             for split, files in plans.items():
                 for wnid in wnids:
                     (root / split / wnid).mkdir(parents=True)
@@ -83,6 +83,9 @@ class _Folder:
     def text(self, name: str) -> str:
         return (self.root / name).read_text()
 
+    def size(self, name: str) -> int:
+        return (self.root / name).stat().st_size
+
     def put(self, name: str, target: Path) -> None:
         origin = os.path.realpath(self.root / name)
         try:
@@ -106,6 +109,9 @@ class _Zip:
 
     def text(self, name: str) -> str:
         return self._read(name).decode()
+
+    def size(self, name: str) -> int:
+        return self.archive.getinfo(self.prefix + name).file_size
 
     def put(self, name: str, target: Path) -> None:
         target.write_bytes(self._read(name))
@@ -163,9 +169,16 @@ def _read_wnids(archive) -> list[str]:
 
 
 def _images(archive, folder: str) -> list[str]:
+    """The images of a split, without the ._ files of macOS."""
     return sorted(
-        n for n in archive.names() if n.startswith(folder + '/') and n.lower().endswith('.jpeg')
+        n
+        for n in archive.names()
+        if n.startswith(folder + '/') and n.lower().endswith('.jpeg') and not _is_hidden(n)
     )
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith('.') for part in name.split('/'))
 
 
 def _train_files(archive, wnids: list[str]) -> dict[str, str]:
@@ -173,10 +186,22 @@ def _train_files(archive, wnids: list[str]) -> dict[str, str]:
     unknown = sorted(set(files.values()) - set(wnids))
     if unknown:
         raise ValueError(f'{archive.path} has train/{unknown[0]}, which wnids.txt does not list')
+    first: dict[tuple[str, str], str] = {}
+    for name, wnid in files.items():
+        target = (wnid, PurePosixPath(name).name)
+        if target in first:
+            raise ValueError(f'{archive.path} has one image twice: {first[target]} and {name}')
+        first[target] = name
     return files
 
 
 def _val_files(archive, wnids: list[str]) -> dict[str, str]:
+    present = set(_images(archive, 'val'))
+    if present and not any(name.startswith('val/images/') for name in present):
+        raise ValueError(
+            f'{archive.path} has its val images sorted into folders already ({min(present)}), but '
+            f'wanted are val/images and {ANNOTATIONS}, as in the download'
+        )
     labels = {}
     for fields in _read(archive, ANNOTATIONS):
         if len(fields) < 2 or fields[1] not in wnids:
@@ -185,7 +210,6 @@ def _val_files(archive, wnids: list[str]) -> dict[str, str]:
                 'expected an image and a class of wnids.txt'
             )
         labels[f'val/images/{fields[0]}'] = fields[1]
-    present = set(_images(archive, 'val'))
     for name in sorted(labels.keys() ^ present):
         raise ValueError(
             f'{archive.path}: {name} '
@@ -194,7 +218,10 @@ def _val_files(archive, wnids: list[str]) -> dict[str, str]:
     return {name: labels[name] for name in sorted(labels)}
 
 
-def _check_every_class(archive, split: str, wnids: list[str], files: dict[str, str]) -> None:
+def _check_files(archive, split: str, wnids: list[str], files: dict[str, str]) -> None:
+    for name in files:
+        if archive.size(name) == 0:
+            raise ValueError(f'{name} in {archive.path} is an empty file')
     empty = sorted(set(wnids) - set(files.values()))
     if empty:
         more = f' and {len(empty) - 1} more' if len(empty) > 1 else ''

@@ -9,13 +9,11 @@ from pathlib import Path
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from PIL import Image, ImageOps
+from PIL import Image
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from .loading import DataError
-
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+from .images import SUFFIXES, DataError, is_hidden, read_rgb
 
 
 # force=True: importing this file again under another name is not an error.
@@ -111,29 +109,17 @@ def list_images(folder: Path) -> list[Path]:
     """The image files in ``folder`` in the order of their names, without subfolders."""
     if not folder.is_dir():
         raise FileNotFoundError(f'there is no image folder {folder}')
-    files = sorted(
-        path
-        for path in folder.iterdir()
+    files = []
+    for path in sorted(folder.iterdir()):
         # macOS writes files such as ._0.png that are not images.
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
-    )
+        if path.suffix.lower() not in SUFFIXES or is_hidden(path.name) or path.is_dir():
+            continue
+        if not path.is_file():
+            raise FileNotFoundError(f'{path} is a link to a file that does not exist')
+        files.append(path)
     if not files:
         raise ValueError(f'{folder} holds no images ({", ".join(SUFFIXES)})')
     return files
-
-
-def read_rgb(path: Path) -> Image.Image:
-    """Decode an image file.
-
-    Raises:
-        DataError: If the file is missing, truncated, or not an image.
-    """
-    try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert('RGB')
-    # Pillow raises SyntaxError for a broken PNG.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-        raise DataError(f'{path} cannot be read as an image ({e})') from e
 
 
 def _pair(name: str, size: int | Sequence[int]) -> tuple[int, int]:

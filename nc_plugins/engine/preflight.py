@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
-from .coco import check_coco
+from ..datasets.images import is_hidden, leave_out_hidden_folders
 from .usage import UsageError, did_you_mean, listed, one_line
 
 # default_scope -> name for pip, and whether the package needs mmcv's compiled operators
@@ -55,10 +55,12 @@ def enter_scope(cfg) -> None:
 
 
 def check_data(cfg, loaders: Iterable[str]) -> None:
-    """Raise UsageError if a folder or file of the dataloaders ``loaders`` is missing.
+    """Raise UsageError if files of the dataloaders ``loaders`` are missing or cannot be used.
 
-    Datasets that download their files are not checked. Call ``enter_scope`` before.
+    From then on, the datasets of this process leave out hidden folders. Datasets that download
+    their files are not checked. Call ``enter_scope`` before.
     """
+    leave_out_hidden_folders()
     class_folders: dict[Path, set[str]] = {}
     for loader in loaders:
         metrics = listed(cfg.get(loader.replace('dataloader', 'evaluator')))
@@ -67,16 +69,32 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
             for path in _paths(dataset, cls):
                 if not path.expanduser().exists():
                     raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
-            check_coco(dataset, cls, loader, metrics)
+            _check_content(dataset, cls, loader, metrics)
             reads_folders = cls is not None and cls.__name__ == 'CustomDataset'
             if reads_folders and not dataset.get('ann_file') and not _remote(dataset):
                 folder = _joined(dataset, _prefixes(dataset).get('img_path', ''))
-                class_folders[folder] = {p.name for p in folder.iterdir() if p.is_dir()}
+                class_folders[folder] = {
+                    p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)
+                }
         for metric in metrics:
             path = metric.get('ann_file')  # of mmdet's COCO metrics
             if isinstance(path, str) and '://' not in path and not Path(path).exists():
                 raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
     _check_same_classes(class_folders, cfg)
+
+
+def _check_content(dataset: dict, cls: type | None, loader: str, metrics: list[dict]) -> None:
+    """Look into the files of mmdet and mmseg."""
+    bases = {base.__name__ for base in getattr(cls, '__mro__', ())}
+    # Imported here, because `make demo` does not need msgspec.
+    if 'CocoDataset' in bases:
+        from .coco import check_coco
+
+        check_coco(dataset, cls, loader, metrics)
+    elif 'BaseSegDataset' in bases:
+        from .label_maps import check_segmentation_files
+
+        check_segmentation_files(dataset, cls, loader)
 
 
 def check_checkpoint(path: str | None) -> None:

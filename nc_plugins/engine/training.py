@@ -11,7 +11,7 @@ from .checkpoints import checkpoint_to_resume, saved_checkpoints
 from .safe_loading import CheckpointError
 from .usage import UsageError
 
-HOOKS = ('NCCensusHook', 'RunRecordHook')
+HOOKS = ('NCCensusHook', 'RunRecordHook', 'DataCheckHook')
 
 
 def check_trainable(cfg) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..records import SAMPLES
 from .census import unwrapped
+from .pictures import picture_names
 from .translation_metrics import to_uint8
 
 WAYS = {'AB': ('real_A', 'fake_B', 'cycled_A'), 'BA': ('real_B', 'fake_A', 'cycled_B')}
@@ -33,6 +34,7 @@ class TranslationVisualizationHook(Hook):
 
     A test with ``draw=True`` (``tools/test.py --show-dir DIR``) draws three images side by side for
     each input, as a PNG with the input's name in ``test_out_dir``/AB or ``test_out_dir``/BA.
+    Inputs that differ in their suffix only keep it in the name: a.jpg.png.
 
     Args:
         rows: samples in a grid, 0 for no grid.
@@ -50,6 +52,7 @@ class TranslationVisualizationHook(Hook):
             raise ValueError(f'rows must be an integer >= 0, got {rows!r}')
         self.rows, self.draw, self.test_out_dir = rows, draw, test_out_dir
         self._samples: list[dict] = []
+        self._names: dict[str, dict[str, str]] = {}  # domain -> path -> name of its picture
 
     def before_val_epoch(self, runner) -> None:
         self._samples = []
@@ -76,6 +79,11 @@ class TranslationVisualizationHook(Hook):
             if not isinstance(backend, LocalVisBackend):
                 backend.add_image('samples', grid, step=step)
 
+    def before_test(self, runner) -> None:
+        files = runner.test_dataloader.dataset.files
+        # Different names for all inputs, so that no picture overwrites another.
+        self._names = {domain: picture_names(map(str, files[domain])) for domain in files}
+
     def after_test_iter(
         self, runner, batch_idx, data_batch=None, outputs: Sequence[dict] | None = None
     ) -> None:
@@ -84,9 +92,9 @@ class TranslationVisualizationHook(Hook):
         root = self.test_out_dir or Path(runner.work_dir, 'translated')
         for sample in outputs:
             for way in WAYS:
-                name = Path(sample[f'path_{way[0]}']).with_suffix('.png').name
                 folder = Path(root, way)
                 folder.mkdir(parents=True, exist_ok=True)
+                name = self._names[way[0]][sample[f'path_{way[0]}']]
                 Image.fromarray(strip(sample, way)).save(folder / name)
 
 

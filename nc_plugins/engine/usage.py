@@ -33,3 +33,10 @@ def one_line(error: BaseException) -> str:
 def listed(value) -> list:
     """``value`` as a list: a config may have one item in place of a list, or None."""
     return list(value) if isinstance(value, (list, tuple)) else [value] if value else []
+
+
+def some(names: Iterable) -> str:
+    """The first ten of ``names`` as the content of a Python tuple."""
+    names = list(names)
+    shown = ', '.join(repr(name) for name in names[:10])
+    return f'{shown}, ...' if len(names) > 10 else shown + (',' if len(names) == 1 else '')

@@ -141,7 +141,7 @@ def test_the_error_names_a_broken_image(tmp_path, how, suffix):
     path = tmp_path / 'trainB' / f'00{suffix}'
     break_file(path, how)
     for kwargs in ({}, {'test_mode': True}, {'test_mode': True, 'skip_unreadable': True}):
-        with pytest.raises(DataError, match=f'{path} cannot be read as an image'):
+        with pytest.raises(DataError, match=f'image {path} cannot be read'):
             make(tmp_path, **kwargs)[0]
 
 

@@ -83,11 +83,14 @@ def test_a_good_file_passes(root):
             'holds a list, but a COCO annotation file is an object with the',
         ),
         ({}, "has no list 'images'"),
-        (dict(images={}, categories=[]), "has no list 'images'"),
-        (good() | dict(categories=None), "has no list 'categories'"),
+        (dict(images={}, categories=[]), 'has {} as images, but wanted is array'),
+        (good() | dict(categories=None), 'has null as categories, but wanted is array'),
         (good() | dict(images=[]), 'lists no images'),
         (good() | dict(images=[dict(id=1)]), "has no 'file_name' in images[0]"),
-        (good() | dict(annotations=[annotation(1, 7), 3]), "has no 'id' in annotations[1]"),
+        (
+            good() | dict(annotations=[annotation(1, 7), 3]),
+            'has 3 as annotations[1], but wanted is',
+        ),
         (good() | dict(annotations=[]), 'has no object to train on: of its 0 annotations'),
         (
             good() | dict(annotations=[annotation(1, 7, 4), annotation(2, 7, area=0)]),

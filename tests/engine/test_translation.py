@@ -2,6 +2,8 @@
 
 import math
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -293,14 +295,19 @@ def test_no_rows_no_grid(tmp_path):
 
 
 def test_a_test_draws_every_image_under_its_name_where_it_was_told_to(tmp_path):
-    samples = [sample('d/testA/0.jpg', 'd/testB/0.jpg'), sample('d/testA/1.png', 'd/testB/0.jpg')]
+    names = ['0.jpg', '1.png', '2.jpg', '2.png']
+    samples = [sample(f'd/testA/{name}', 'd/testB/0.jpg') for name in names]
     runner = FakeRunner(tmp_path / 'run')
+    files = {'A': [Path('d/testA', name) for name in names], 'B': [Path('d/testB/0.jpg')]}
+    dataset = SimpleNamespace(files=files)
+    runner.test_dataloader = SimpleNamespace(dataset=dataset)
     show = tmp_path / 'show'
     TranslationVisualizationHook(test_out_dir=str(show)).after_test_iter(runner, 0, outputs=samples)
     assert list(tmp_path.iterdir()) == []
     for folder, out_dir in ((show, str(show)), (tmp_path / 'run' / 'translated', None)):
         hook = TranslationVisualizationHook(draw=True, test_out_dir=out_dir)
+        hook.before_test(runner)
         hook.after_test_iter(runner, 0, outputs=samples)
         files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*.png'))
-        assert files == ['AB/0.png', 'AB/1.png', 'BA/0.png']
+        assert files == ['AB/0.png', 'AB/1.png', 'AB/2.jpg.png', 'AB/2.png.png', 'BA/0.png']
     assert set(WAYS) == {'AB', 'BA'}
