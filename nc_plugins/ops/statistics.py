@@ -117,8 +117,9 @@ def scatter_deviations(
     if offsets is None:  # the patch is the pixel
         return factor, torch.zeros_like(factor)
     factors = factor.flatten(2).unsqueeze(2).expand(-1, -1, geometry.taps, -1)
-    columns = torch.cat((factors, factors * (offsets - error)), 1)
-    return _scatter(columns, size, geometry).chunk(2, 1)
+    # factor * (offset - error), in one pass
+    products = torch.addcmul(-factors[:, :, :1] * error, factors, offsets)
+    return _scatter(factors, size, geometry), _scatter(products, size, geometry)
 
 
 def covering_patches(maps: Tensor, size, geometry: Geometry) -> Tensor:

@@ -18,11 +18,12 @@ def gradients(backend, x, weight, cotangent, operator='nc_conv2d', **options):
     return [out.detach(), *torch.autograd.grad(out, (x, weight), cotangent.to(out.dtype))]
 
 
-def check_half(backend, x, weight, cotangent, **options):
+def check_half(backend, x, weight, cotangent, device='cpu', **options):
     """By the rule of test_accuracy.py for half precision."""
     truth = gradients('reference', x.double(), weight.double(), cotangent, **options)
     definition = gradients('reference', x, weight, cotangent, **options)
-    actual = gradients(backend, x, weight, cotangent, **options)
+    given = (t.to(device) for t in (x, weight, cotangent))
+    actual = [result.cpu() for result in gradients(backend, *given, **options)]
     for name, t, d, a in zip(NAMES, truth, definition, actual, strict=False):
         error, yardstick = ((r - t).abs().max() for r in (a, d))
         assert error <= 3 * yardstick + torch.finfo(x.dtype).eps * t.abs().max(), name

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[2]
-FILES = [f'tests/ops/triton_{name}.py' for name in ('accuracy', 'behaviour', 'properties')]
+TESTS = ('accuracy', 'behaviour', 'extremes', 'properties')
+FILES = [f'tests/ops/triton_{name}.py' for name in TESTS]
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,7 @@ def test_kernels_compile_for_a_gpu(capability, monkeypatch, tmp_path):
     for dtype, size, format in (
         (torch.bfloat16, 3, channels_last),
         (torch.bfloat16, 1, channels_last),
+        (torch.float16, 2, channels_last),
         (torch.float32, 1, channels_last),
         (torch.float32, 7, contiguous),
     ):
