@@ -158,8 +158,8 @@ def _check_label_file(image: Image.Image, path: str) -> None:
         raise DataError(f'label map {path} has floating point numbers instead of class indices')
     if len(image.getbands()) > 1:
         raise DataError(
-            f'label map {path} has {len(image.getbands())} channels instead of one channel of class '
-            'indices (a PNG of mode P or L)'
+            f'label map {path} has {len(image.getbands())} channels instead of one channel of '
+            'class indices (a PNG of mode P or L)'
         )
     if image.mode.startswith('I'):
         values = np.asarray(image)
