@@ -14,7 +14,7 @@ from command_line import required_imports, run_tool
 
 with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
-    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
+    from nc_plugins.engine.runner import add_common_arguments, build_and_run, configured
     from nc_plugins.engine.training import apply_training_flags, check_trainable
     from nc_plugins.engine.usage import UsageError
 
@@ -42,13 +42,14 @@ def parse_args(argv=None):
 
 
 def train(args):
-    cfg = load_config(args)
-    check_trainable(cfg)
-    apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
-    check_checkpoint(cfg.get('load_from'))
-    enter_scope(cfg)
-    check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    build_and_run(cfg, lambda runner: runner.train())
+    with configured(args) as cfg:
+        check_trainable(cfg)
+        flags = dict(amp=args.amp, auto_scale_lr=args.auto_scale_lr, resume=args.resume)
+        apply_training_flags(cfg, **flags)
+        check_checkpoint(cfg.get('load_from'))
+        enter_scope(cfg)
+        check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        build_and_run(cfg, lambda runner: runner.train())
 
 
 def main(argv=None) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -16,8 +16,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..datasets.loading import DataError
-from .explain import explain
+from .config_files import is_data, read_config, registered_types_only
+from .explain import explained
+from .schema import check_structure
 from .usage import UsageError, did_you_mean, is_first_process, one_line
 
 # Top-level config keys that are no arguments of the Runner: those that mmengine reads, and ours.
@@ -71,6 +72,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+@contextlib.contextmanager
+def configured(args: argparse.Namespace) -> Iterator[Config]:
+    """Yield the config of ``args``. In the block every exception becomes one sentence.
+
+    Raises: UsageError.
+    """
+    cfg = load_config(args)
+    types = registered_types_only() if is_data(args.config) else contextlib.nullcontext()
+    with explained(cfg), types:
+        yield cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config``, then apply --cfg-options, --launcher and --work-dir, in this order."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -78,20 +91,17 @@ def load_config(args: argparse.Namespace) -> Config:
     if not path.is_file():
         near = did_you_mean(path.name, (p.name for p in path.parent.glob('*.py')))
         raise UsageError(f'there is no config {path}{near}')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as e:
-        # A config is a Python program of the user, so any exception is a mistake of the user.
-        raise UsageError(f'config {path} does not load: {type(e).__name__}: {one_line(e)}') from e
+    cfg = read_config(path)
     if not cfg.get('model'):
         raise UsageError(f'config {path} has no model')
     if args.cfg_options:
         _check_top_level(args.cfg_options, cfg)
         try:
             cfg.merge_from_dict(args.cfg_options)
-        except (IndexError, KeyError, TypeError) as e:
+        except Exception as e:
             raise UsageError(f'--cfg-options does not fit the config: {one_line(e)}') from e
 
+    check_structure(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -109,8 +119,7 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
     After a failure before the end of the first training iteration, the files and folders that the
     run has created in ``work_dir`` are deleted.
 
-    Raises: UsageError if a mistake in the config caused an early failure, or if a data file cannot
-        be used. Other exceptions propagate.
+    Exceptions propagate; :func:`configured` explains them.
     """
     work_dir = Path(cfg.work_dir).absolute()
     # work_dir and its parents that do not exist yet, innermost first.
@@ -121,20 +130,13 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.register_hook(first, priority='LOWEST')
         action(runner)
-    except BaseException as e:
-        if first.finished:
-            if isinstance(e, DataError):
-                raise UsageError(e.sentence) from e
-            raise
-        if is_first_process():
+    except BaseException:
+        if not first.finished and is_first_process():
             _delete_new(work_dir, before)
             for folder in missing:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
-        sentence = explain(e) if isinstance(e, Exception) else None
-        if sentence is None:
-            raise
-        raise UsageError(sentence) from e
+        raise
 
 
 class _FirstIteration(Hook):

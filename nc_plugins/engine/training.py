@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .usage import UsageError
+from .usage import UsageError, type_name
 
 HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook')
 
@@ -34,7 +34,7 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | N
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
     hooks = list(cfg.get('custom_hooks') or [])
-    listed = {str(hook.get('type')).rpartition('.')[2] for hook in hooks}
+    listed = {type_name(hook) for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
 
 

@@ -165,7 +165,7 @@ MISTAKES = {
     'hook name': (
         '',
         ['default_hooks.chekpoint.interval=1'],
-        'a component of the config has no type',
+        'default_hooks.chekpoint must be a dict with the key type, .* got {.interval.: 1}',
     ),
     'type': (
         '',
@@ -200,21 +200,25 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize('mistake', MISTAKES)
-def test_a_mistake_is_one_sentence_and_leaves_nothing(mistake, config, small, tmp_path, capsys):
+def test_a_mistake_is_one_sentence(mistake, config, small, tmp_path, capsys):
     text, extra, wanted = MISTAKES[mistake]
     flags = extra if extra and extra[0].startswith('--') else []
     options = [] if flags else extra
     work_dir = tmp_path / 'not' / 'yet'
     args = [config(text), '--work-dir', str(work_dir), *flags, '--cfg-options', *small, *options]
     assert train.main(args) == 1
-    assert_one_sentence(capsys, wanted)
-    assert not (tmp_path / 'not').exists()
+    assert_one_sentence(capsys, wanted, work_dir)
 
 
-def assert_one_sentence(capsys, wanted):
+def assert_one_sentence(capsys, wanted, work_dir=None):
+    """Nothing is left in ``work_dir`` but the traceback, if the sentence names its file."""
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1
-    assert re.search(wanted, lines[0])
+    assert re.search(wanted, lines[0]), lines[0]
+    if work_dir is not None:
+        log = work_dir / 'error.log'
+        assert [*work_dir.parent.rglob('*.*')] == [log] * (str(log) in lines[0])
+        assert not log.exists() or 'Traceback (most recent call last)' in log.read_text()
 
 
 def test_a_missing_config_names_its_neighbour(tmp_path, capsys):
@@ -246,10 +250,9 @@ def test_an_option_that_is_no_assignment(option, config, capsys):
     ],
 )
 def test_mistakes_of_the_test_tool(args, wanted, config, small, tmp_path, capsys):
-    work_dir = tmp_path / 'w'
+    work_dir = tmp_path / 'not' / 'yet'
     assert test.main([config(), *args, '--work-dir', str(work_dir), '--cfg-options', *small]) == 1
-    assert_one_sentence(capsys, wanted)
-    assert not work_dir.exists()
+    assert_one_sentence(capsys, wanted, work_dir)
 
 
 def test_mmdet_configs_want_mmcvs_operators(config, tmp_path, capsys, monkeypatch):
