@@ -22,7 +22,8 @@ from .usage import UsageError, did_you_mean, one_line
 LOG = 'error.log'
 UNKNOWN_KEY = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 MISSING_KEY = re.compile(r'([\w.<>]+)\(\) missing \d+ required .*arguments?: (.+)')
-UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+) registry')
+CALLED = re.compile(r'([\w.<>]+)\(\) ')  # how the message of a wrong call begins
+UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (.+?) registry')
 
 
 @contextlib.contextmanager
@@ -65,12 +66,13 @@ def explain(error: Exception, cfg: Config) -> str:
         return f"unknown key '{unknown}' for {_class(name)} in the config{_listed(places or keys)}"
     if isinstance(error, TypeError) and (match := MISSING_KEY.search(text)):
         name, lacking = match.groups()
-        places = [key for key in inner if key in components and _names(found[key], _class(name))]
+        places = [key for key in inner if key in components and _names(found[key], name)]
         return f'{_class(name)} lacks the key {lacking} in the config{_listed(places or keys)}'
     if match := UNKNOWN_TYPE.search(text):
         name, registry = match.groups()
         near = did_you_mean(name.rpartition('.')[2], registered_names(registry.split('::')[-1]))
-        places = [f'{key}.type' for key, value in components.items() if value['type'] == name]
+        named = [key for key, value in components.items() if value['type'] == name]
+        places = [f'{key}.type' for key in [k for k in named if k in inner] or named]
         return f"unknown type '{name}': it is not in the {registry} registry{near}{_listed(places)}"
     strange = [key for key in inner if key in components and not named_classes(found[key])]
     # mmcv's message has None in place of the type.
@@ -78,6 +80,9 @@ def explain(error: Exception, cfg: Config) -> str:
         name = found[strange[0]]['type']
         near = did_you_mean(str(name).rpartition('.')[2], registered_names('model'))
         return f"unknown type '{name}'{near}{_listed([f'{strange[0]}.type'])}"
+    if isinstance(error, TypeError) and (match := CALLED.match(text)):
+        called = [key for key in inner if key in components and _names(found[key], match[1])]
+        keys = called or keys
     where = ' or '.join(f'{key} ({_type(components[key])})' for key in keys[:2])
     return f'{where or "the run failed"}{_when()}: {problem}'
 
@@ -86,8 +91,9 @@ def _class(function: str) -> str:
     return function.removesuffix('.__init__')
 
 
-def _names(component: dict, name: str) -> bool:
-    return any(getattr(cls, '__qualname__', None) == name for cls in named_classes(component))
+def _names(component: dict, function: str) -> bool:
+    names = [getattr(cls, '__qualname__', None) for cls in named_classes(component)]
+    return _class(function) in names
 
 
 def _type(component: dict) -> str:

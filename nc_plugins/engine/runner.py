@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 
 from .config_files import is_data, read_config, registered_types_only
 from .explain import explained
@@ -132,6 +133,9 @@ def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
         action(runner)
     except BaseException:
         if not first.finished and is_first_process():
+            # A thread of TensorBoard would go on writing into a folder that is deleted.
+            with contextlib.suppress(RuntimeError):  # there is none yet
+                Visualizer.get_current_instance().close()
             _delete_new(work_dir, before)
             for folder in missing:
                 if folder.is_dir() and not any(folder.iterdir()):

@@ -64,6 +64,9 @@ DICTS = Wanted('a dict or a list of dicts', _is_dict_or_dicts)
 LOADER = {
     '': DICT,
     '.dataset!': COMPONENT,
+    '.dataset.data_root': TEXT,
+    '.dataset.ann_file': TEXT,
+    '.dataset.pipeline': LIST,
     '.sampler': COMPONENT,
     '.batch_sampler': COMPONENT,
     '.batch_size': COUNT,
@@ -162,6 +165,10 @@ def _check_loops(cfg) -> None:
     loop = cfg.get('train_cfg')
     if loop and ('type' in loop) == ('by_epoch' in loop):
         raise UsageError('train_cfg must have one of the keys type and by_epoch')
+    if loop and (by_epoch := loop.get('by_epoch')) is not None:
+        length = 'max_epochs' if by_epoch else 'max_iters'
+        if loop.get(length) is None:
+            raise UsageError(f'train_cfg has by_epoch={by_epoch}, so it must have {length}')
     for name in ('train', 'val', 'test'):
         loop = cfg.get(f'{name}_cfg') or {}
         sampler = (cfg.get(f'{name}_dataloader') or {}).get('sampler') or {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import inspect
 import os
 import random
 import resource
@@ -24,19 +25,20 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+sys.path.append(str(Path(__file__).resolve().parents[2] / 'tools'))
 
 import mmdet
 import mmpretrain
 import mmseg
 import torch
 import train  # tools/train.py
+from config_edits import Edit, edits
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from nc_plugins.datasets.digits import write_digits
-from tests.reliability.config_edits import Edit, edits
 
+ROOT = Path(__file__).resolve().parents[2]
 TRAIN_THREE = {
     'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': 3, 'val_interval': 2},
     'default_hooks.logger.interval': 1,
@@ -69,7 +71,7 @@ FAULTS = ('traceback', 'hang', 'crash', 'leftovers')
 
 
 class Outcome(NamedTuple):
-    """How a training ended: 'ran', 'sentence' or one of the ``FAULTS``, with the end of its output."""
+    """How a training ended: 'ran', 'sentence' or one of the ``FAULTS``, and its output."""
 
     kind: str
     text: str
@@ -84,10 +86,6 @@ def small_config(name: str) -> dict:
 
 
 def train_keys() -> list[str]:
-    import inspect
-
-    from mmengine.runner import Runner
-
     return [*inspect.signature(Runner.__init__).parameters, 'custom_imports', 'data_command']
 
 
