@@ -33,6 +33,7 @@ with required_imports(exit_code=2):
     from filelock import FileLock, Timeout
     from mmengine.config import Config
 
+    from nc_plugins.engine.config_files import read_config
     from nc_plugins.engine.usage import UsageError
     from nc_plugins.report import (
         Job,
@@ -132,10 +133,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
     """A job for each seed of each config. Writes nothing."""
     jobs = []
     for config in args.configs:
-        try:
-            resolved = Config.fromfile(config, import_custom_modules=False)
-        except Exception as error:
-            raise UsageError(f'cannot read {config}: {type(error).__name__}: {error}') from error
+        resolved = read_config(config, import_modules=False)
         task = task_of(resolved)
         for seed in range(args.seeds):
             options = [f'randomness.seed={seed}', *args.cfg_options]

@@ -7,16 +7,20 @@ mmcv is published as source. Its operators are compiled for the installed torch,
 wheel does not contain the version of torch. A wheel for another torch installs without an error and
 fails when an operator is called. Therefore this program keeps its wheels in a folder for each
 combination of torch, Python and CUDA, does not use pip's cache, and calls an operator as a test.
-The folders are in $NC_WHEELS, or in nc_plugins/wheels of the user's cache folder.
+The folders are in $NC_WHEELS, or in nc_plugins/wheels of the user's cache folder. They belong to
+the user alone. Beside each wheel is its SHA-256, which is checked before the wheel is installed.
 
 Needs requirements/demo.txt to be installed.
 """
 
 import argparse
+import hashlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -47,6 +51,7 @@ def main() -> None:
     args = parser.parse_args()
 
     folder = wheel_folder()
+    make_private(folder)
     wheel = find_wheel(folder)
     if wheel is None and args.no_build:
         print(f'mmcv {VERSION} without operators: enough for classification.', flush=True)
@@ -79,11 +84,68 @@ def can_compile_cuda() -> bool:
     return torch.cuda.is_available() and shutil.which('nvcc') is not None
 
 
-def find_wheel(folder: Path) -> Path | None:
+def make_private(folder: Path) -> None:
+    """Create ``folder`` for this user alone, and stop if it is somebody else's.
+
+    A wheel without a hash is set aside if others could have written it.
+    """
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    state = folder.lstat()
+    if folder.parent.is_symlink() or folder.is_symlink():
+        sys.exit(f'{folder} is behind a symbolic link: set NC_WHEELS to the folder that is meant')
+    if not hasattr(os, 'geteuid'):  # Windows protects the user's folders
+        return
+    if state.st_uid != os.geteuid():
+        sys.exit(f'{folder} belongs to another user: set NC_WHEELS to a folder of your own')
+    folder.chmod(0o700)
+    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        for wheel in wheels(folder):
+            if not hash_file(wheel).exists():
+                set_aside(wheel, 'other users could have written it, and it has no hash')
+
+
+def wheels(folder: Path) -> list[Path]:
     # The Python tag excludes py3-none-any, the wheel without operators.
     stem = f'{NAME.replace("-", "_")}-{VERSION}-{PYTHON_TAG}-{PYTHON_TAG}-'
-    wheels = sorted(folder.glob(f'{stem}*{platform.machine().lower()}.whl'))
-    return wheels[0] if wheels else None
+    return sorted(folder.glob(f'{stem}*{platform.machine().lower()}.whl'))
+
+
+def find_wheel(folder: Path) -> Path | None:
+    """The wheel in ``folder`` whose hash is right. Other wheels are set aside.
+
+    Versions before this one stored no hash. Only the user can write into the folder, so such a
+    wheel is accepted, and its hash is stored.
+    """
+    for wheel in wheels(folder):
+        record = hash_file(wheel)
+        if wheel.is_symlink() or record.is_symlink():
+            set_aside(wheel, 'it or its hash is a symbolic link')
+        elif not record.exists():
+            print(f'{wheel} has no hash yet: it is stored in {record.name}', flush=True)
+            record.write_text(sha256(wheel))
+            return wheel
+        elif record.read_text().strip() != sha256(wheel):
+            set_aside(wheel, f'its content is not that of the hash in {record.name}')
+        else:
+            return wheel
+    return None
+
+
+def hash_file(wheel: Path) -> Path:
+    return wheel.with_name(f'{wheel.name}.sha256')
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def set_aside(wheel: Path, reason: str) -> None:
+    """Rename a wheel, so that it is not used, and nothing of the user is deleted."""
+    names = (wheel.with_name(f'{wheel.name}.rejected{n}') for n in itertools.count())
+    name = next(name for name in names if not name.exists() and not name.is_symlink())
+    wheel.rename(name)
+    print(f'{wheel} is not used, because {reason}; it is now {name.name}', file=sys.stderr)
 
 
 def build_wheel(folder: Path) -> Path:
@@ -91,7 +153,6 @@ def build_wheel(folder: Path) -> Path:
     from filelock import FileLock  # a dependency of torch, which wheel_folder() has found
 
     require_compiler()
-    folder.mkdir(parents=True, exist_ok=True)
     # A second build at the same time waits here and then finds the wheel.
     with FileLock(folder / '.lock'):
         wheel = find_wheel(folder)
@@ -103,6 +164,7 @@ def build_wheel(folder: Path) -> Path:
             built = compile_wheel(Path(temporary))
             wheel = folder / built.name
             os.replace(built, wheel)
+            hash_file(wheel).write_text(sha256(wheel))
         return wheel
 
 
@@ -123,7 +185,7 @@ def compile_wheel(folder: Path) -> Path:
     options = ('--no-build-isolation', '--no-cache-dir', '--no-deps', '--wheel-dir', folder)
     if subprocess.run([*PIP, 'wheel', *options, REQUIREMENT], env=env).returncode:
         sys.exit(f'{REQUIREMENT} did not compile: see the output above')
-    wheel = find_wheel(folder)
+    wheel = next(iter(wheels(folder)), None)
     if wheel is None:
         sys.exit(f'{REQUIREMENT} was built without operators: is torch importable?')
     with zipfile.ZipFile(wheel) as archive:

@@ -18,8 +18,8 @@ with required_imports():
     from nc_plugins.engine.census import DeployHook
     from nc_plugins.engine.data_check import DataCheckHook
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
-    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config
-    from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
+    from nc_plugins.engine.runner import add_common_arguments, build_and_run, configured
+    from nc_plugins.engine.safe_loading import CheckpointMatchHook
     from nc_plugins.engine.usage import UsageError
     from nc_plugins.processes import end_with_parent
 
@@ -40,18 +40,8 @@ def parse_args(argv=None):
 
 
 def evaluate(args):
-    cfg = load_config(args)
-    protect(trust=args.trust_checkpoint)
-    for key in ('test_dataloader', 'test_evaluator'):
-        if not cfg.get(key):
-            raise UsageError(f'{args.config} has no {key}, so there is nothing to test')
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out must end in .pkl or .pickle, got {args.out}')
-    check_checkpoint(args.checkpoint)
-    cfg.load_from, cfg.resume = args.checkpoint, False
-    set_show_dir(cfg, args.show_dir)
-    enter_scope(cfg)
-    check_data(cfg, ['test_dataloader'])
 
     def test(runner):
         if args.out:
@@ -61,7 +51,16 @@ def evaluate(args):
         runner.register_hook(DeployHook())
         runner.test()
 
-    build_and_run(cfg, test)
+    with configured(args) as cfg:
+        for key in ('test_dataloader', 'test_evaluator'):
+            if not cfg.get(key):
+                raise UsageError(f'{args.config} has no {key}, so there is nothing to test')
+        check_checkpoint(args.checkpoint)
+        cfg.load_from, cfg.resume = args.checkpoint, False
+        set_show_dir(cfg, args.show_dir)
+        enter_scope(cfg)
+        check_data(cfg, ['test_dataloader'])
+        build_and_run(cfg, test)
 
 
 def set_show_dir(cfg, folder):

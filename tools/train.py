@@ -14,8 +14,8 @@ from command_line import required_imports, run_tool
 
 with required_imports():
     from nc_plugins.engine.preflight import check_checkpoint, check_data, enter_scope
-    from nc_plugins.engine.runner import add_common_arguments, build_and_run, load_config, locked
-    from nc_plugins.engine.safe_loading import CheckpointMatchHook, protect
+    from nc_plugins.engine.runner import add_common_arguments, build_and_run, configured, locked
+    from nc_plugins.engine.safe_loading import CheckpointMatchHook
     from nc_plugins.engine.training import (
         apply_training_flags,
         check_trainable,
@@ -54,20 +54,19 @@ def train(args):
         runner.register_hook(CheckpointMatchHook(whole), priority='LOWEST')
         runner.train()
 
-    cfg = load_config(args)
-    protect(trust=args.trust_checkpoint)
-    check_trainable(cfg)
-    apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
-    check_checkpoint(cfg.get('load_from') if args.resume in (None, 'auto') else args.resume)
-    enter_scope(cfg)
-    check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    with locked(cfg.work_dir):
-        if args.resume == 'auto' and is_finished(cfg):
-            print(f'the training in {cfg.work_dir} is finished: nothing to resume')
-            return
-        for warning in choose_start(cfg, args.resume):
-            print('warning:', warning, file=sys.stderr)
-        build_and_run(cfg, run)
+    with configured(args) as cfg:
+        check_trainable(cfg)
+        apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
+        check_checkpoint(cfg.get('load_from') if args.resume in (None, 'auto') else args.resume)
+        enter_scope(cfg)
+        check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        with locked(cfg.work_dir):
+            if args.resume == 'auto' and is_finished(cfg):
+                print(f'the training in {cfg.work_dir} is finished: nothing to resume')
+                return
+            for warning in choose_start(cfg, args.resume):
+                print('warning:', warning, file=sys.stderr)
+            build_and_run(cfg, run)
 
 
 def main(argv=None) -> int:

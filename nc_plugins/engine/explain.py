@@ -1,78 +1,118 @@
-"""Turns an exception into one sentence if the config or the arguments caused it."""
+"""Turns every exception of a run into one sentence, and keeps its traceback in a file."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 import traceback
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 from nc_plugins.datasets.loading import DataError
 from nc_plugins.layers.half_swap import HalfSwapError
 
+from .config_keys import blamed, dicts, is_inside, named_classes, registered_names
 from .safe_loading import CheckpointError
-from .usage import did_you_mean, one_line
+from .usage import UsageError, did_you_mean, one_line
 
-PACKAGE = str(Path(__file__).resolve().parents[1])
+LOG = 'error.log'
 UNKNOWN_KEY = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
-UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (\S+) registry')
+MISSING_KEY = re.compile(r'([\w.<>]+)\(\) missing \d+ required .*arguments?: (.+)')
+CALLED = re.compile(r'([\w.<>]+)\(\) ')  # how the message of a wrong call begins
+UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (.+?) registry')
 
 
-def explain(error: Exception) -> str | None:
-    """A sentence for a mistake in the config or the arguments, None for a possible bug.
+@contextlib.contextmanager
+def explained(cfg: Config) -> Iterator[None]:
+    """Turn each exception in the block into a UsageError whose message is one sentence.
 
-    mmengine raises the same exception types for mistakes and for bugs, so this function looks at
-    the traceback. It is meant for errors before the end of the first training iteration. A config
-    that has trained for one iteration has no such mistakes.
+    The sentence names the key of ``cfg`` that led to the exception where it is known, and the file
+    in the work dir that the traceback was appended to. Mistakes that this package reports itself
+    need no traceback.
     """
-    text = one_line(error)
-    if isinstance(error, (HalfSwapError, CheckpointError)):
-        return text
-    if isinstance(error, DataError):
-        return error.sentence
+    try:
+        yield
+    except UsageError:
+        raise
+    except (CheckpointError, HalfSwapError, DataError) as error:
+        raise UsageError(getattr(error, 'sentence', None) or one_line(error)) from error
+    except Exception as error:
+        try:
+            place = f'the traceback is in {_write_traceback(error, Path(cfg.work_dir))}'
+        except OSError as problem:
+            place = f'the traceback cannot be written ({problem})'
+        raise UsageError(f'{explain(error, cfg)}; {place}') from error
+
+
+def explain(error: Exception, cfg: Config) -> str:
+    """A sentence for an exception that was not meant for the user, with the key behind it."""
     frames = traceback.extract_tb(error.__traceback__)
-    # The functions in which mmengine and mmcv turn config dicts into objects.
-    building = any(frame.name.startswith(('build_', 'from_cfg')) for frame in frames)
-    if building and isinstance(error, TypeError) and (match := UNKNOWN_KEY.search(text)):
-        where, key = match.groups()
-        return f"unknown key '{key}' for {where.removesuffix('.__init__')} in the config"
-    if building and isinstance(error, KeyError):
-        if match := UNKNOWN_TYPE.search(text):
-            name, registry = match.groups()
-            near = _near_type(name, registry)
-            return f"unknown type '{name}': it is not in the {registry} registry{near}"
-        # mmcv's message has None in place of the type.
-        function = frames[-1].name
-        name = _local(error, function, 'layer_type') if text.startswith('Cannot find') else None
-        if name:
-            return f"unknown type '{name}' for {function}" + _near_type(name, 'model')
-        if 'must contain the key "type"' in text:
-            return f'a component of the config has no type: {text}'
-    if any(frame.name == '_load_checkpoint' for frame in frames):
-        name = _local(error, '_load_checkpoint', 'filename')
-        return f'checkpoint {name} cannot be read ({type(error).__name__}: {text})'
-    if _raised_here(frames) and isinstance(error, (TypeError, ValueError, OSError, ImportError)):
-        return text
-    return None
+    text = one_line(error) if str(error) else frames[-1].line
+    problem = f'{type(error).__name__}: {text}'
+    found = dict(dicts(cfg))
+    components = {key: value for key, value in found.items() if 'type' in value}
+    keys = blamed(error, components)
+    inner = [key for key in found if is_inside(key, keys)] if keys else list(found)
+    if isinstance(error, TypeError) and (match := UNKNOWN_KEY.search(text)):
+        name, unknown = match.groups()
+        places = [f'{key}.{unknown}' for key in inner if unknown in found[key]]
+        return f"unknown key '{unknown}' for {_class(name)} in the config{_listed(places or keys)}"
+    if isinstance(error, TypeError) and (match := MISSING_KEY.search(text)):
+        name, lacking = match.groups()
+        places = [key for key in inner if key in components and _names(found[key], name)]
+        return f'{_class(name)} lacks the key {lacking} in the config{_listed(places or keys)}'
+    if match := UNKNOWN_TYPE.search(text):
+        name, registry = match.groups()
+        near = did_you_mean(name.rpartition('.')[2], registered_names(registry.split('::')[-1]))
+        named = [key for key, value in components.items() if value['type'] == name]
+        places = [f'{key}.type' for key in [k for k in named if k in inner] or named]
+        return f"unknown type '{name}': it is not in the {registry} registry{near}{_listed(places)}"
+    strange = [key for key in inner if key in components and not named_classes(found[key])]
+    # mmcv's message has None in place of the type.
+    if strange and text.startswith(('Cannot find', 'Failed to get')):
+        name = found[strange[0]]['type']
+        near = did_you_mean(str(name).rpartition('.')[2], registered_names('model'))
+        return f"unknown type '{name}'{near}{_listed([f'{strange[0]}.type'])}"
+    if isinstance(error, TypeError) and (match := CALLED.match(text)):
+        called = [key for key in inner if key in components and _names(found[key], match[1])]
+        keys = called or keys
+    where = ' or '.join(f'{key} ({_type(components[key])})' for key in keys[:2])
+    return f'{where or "the run failed"}{_when()}: {problem}'
 
 
-def _near_type(name: str, registry: str) -> str:
-    from mmengine.registry import Registry, root
-
-    kind = registry.rpartition('::')[2]
-    roots = [r for r in vars(root).values() if isinstance(r, Registry) and r.name == kind]
-    names = {n for r in roots for owner in (r, *r.children.values()) for n in owner.module_dict}
-    return did_you_mean(name.rpartition('.')[2], names)
+def _class(function: str) -> str:
+    return function.removesuffix('.__init__')
 
 
-def _local(error: Exception, function: str, name: str):
-    """The variable ``name`` of the first frame of ``function`` in the traceback, or None."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == function:
-            return frame.f_locals.get(name)
-    return None
+def _names(component: dict, function: str) -> bool:
+    names = [getattr(cls, '__qualname__', None) for cls in named_classes(component)]
+    return _class(function) in names
 
 
-def _raised_here(frames: traceback.StackSummary) -> bool:
-    """True if this package raised the error on purpose: its messages are sentences."""
-    last = frames[-1]
-    return last.filename.startswith(PACKAGE) and (last.line or '').startswith('raise ')
+def _type(component: dict) -> str:
+    return getattr(component['type'], '__name__', component['type'])
+
+
+def _listed(keys: Iterable[str]) -> str:
+    keys = list(keys)[:2]
+    return f' ({" or ".join(keys)})' if keys else ''
+
+
+def _when() -> str:
+    iteration = MessageHub.get_current_instance().get_info('iter')
+    return f' after {iteration} iterations' if iteration else ''
+
+
+def _write_traceback(error: Exception, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open('a', encoding='utf-8') as file:
+        command = ' '.join(sys.argv)
+        file.write(f'{datetime.now().astimezone().isoformat(timespec="seconds")} {command}\n')
+        file.writelines(traceback.format_exception(error))
+        file.write('\n')
+    return folder / LOG

@@ -15,8 +15,11 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from .config_files import is_data, read_config, registered_types_only
 from .distributed import processes
-from .explain import explain
+from .explain import explained
+from .safe_loading import protect
+from .schema import check_structure
 from .usage import UsageError, did_you_mean, is_first_process, one_line
 
 # Top-level config keys that are no arguments of the Runner: those that mmengine reads, and ours.
@@ -75,6 +78,21 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+@contextlib.contextmanager
+def configured(args: argparse.Namespace) -> Iterator[Config]:
+    """Yield the config of ``args``. In the block every exception becomes one sentence.
+
+    Checkpoints are then loaded as data only, unless --trust-checkpoint is given.
+
+    Raises: UsageError.
+    """
+    cfg = load_config(args)
+    protect(trust=args.trust_checkpoint)
+    types = registered_types_only() if is_data(args.config) else contextlib.nullcontext()
+    with explained(cfg), types:
+        yield cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config``, then apply --cfg-options, --launcher and --work-dir, in this order."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -82,20 +100,17 @@ def load_config(args: argparse.Namespace) -> Config:
     if not path.is_file():
         near = did_you_mean(path.name, (p.name for p in path.parent.glob('*.py')))
         raise UsageError(f'there is no config {path}{near}')
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as e:
-        # A config is a Python program of the user, so any exception is a mistake of the user.
-        raise UsageError(f'config {path} does not load: {type(e).__name__}: {one_line(e)}') from e
+    cfg = read_config(path)
     if not cfg.get('model'):
         raise UsageError(f'config {path} has no model')
     if args.cfg_options:
         _check_top_level(args.cfg_options, cfg)
         try:
             cfg.merge_from_dict(args.cfg_options)
-        except (IndexError, KeyError, TypeError) as e:
+        except Exception as e:
             raise UsageError(f'--cfg-options does not fit the config: {one_line(e)}') from e
 
+    check_structure(cfg)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -110,16 +125,10 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_and_run(cfg: Config, action: Callable[[Runner], None]) -> None:
     """Build the Runner of ``cfg`` and call ``action`` with it. A failure deletes nothing.
 
-    Raises: UsageError if a mistake in the config caused a failure, or if a file cannot be used.
-        Other exceptions propagate.
+    Exceptions propagate; :func:`configured` explains them.
     """
-    try:
-        with processes(cfg):
-            action(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
-    except Exception as e:
-        if (sentence := explain(e)) is None:
-            raise
-        raise UsageError(sentence) from e
+    with processes(cfg):
+        action(RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
+from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from torch import nn
 
@@ -55,28 +56,34 @@ def protect(trust: bool = False) -> None:
     """Make every ``torch.load`` of this process safe, or none of them if ``trust`` is True."""
     if trust:
         os.environ.pop(_FORCE, None)
+        CheckpointLoader.register_scheme('', mmengine_checkpoint.load_from_local, force=True)
         return
     os.environ[_FORCE] = '1'
     torch.serialization.add_safe_globals(allowed_globals())
-    # mmengine adds its own list, with getattr, around each call of torch.load.
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    # For downloads. mmengine adds its own list, with getattr, around each call of torch.load.
     mmengine_checkpoint.get_torch_safe_globals = allowed_globals
 
 
-def load_checkpoint(path: str | Path) -> dict:
-    """Read a local checkpoint to the CPU.
+def load_from_local(filename: str, map_location=None) -> dict:
+    """Read a checkpoint of the local disk. After :func:`protect`, mmengine reads files with it.
 
     Raises: CheckpointError if the file is broken, is not a checkpoint, or contains objects that
-        could run code, unless :func:`protect` was told to trust it.
+        could run code.
     """
+    path = os.path.expanduser(filename)
     try:
-        content = mmengine_checkpoint.CheckpointLoader.load_checkpoint(
-            str(path), map_location='cpu', logger='silent'
-        )
+        content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as e:  # broken files raise many types of exceptions
-        raise CheckpointError(explain_load_error(str(path), e)) from e
+        raise CheckpointError(_explained(path, e)) from e
     if not isinstance(content, dict):
         raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__} and no weights')
     return content
+
+
+def load_checkpoint(path: str | Path) -> dict:
+    """Read a checkpoint to the CPU, as mmengine does. See :func:`load_from_local`."""
+    return CheckpointLoader.load_checkpoint(str(path), map_location='cpu', logger='silent')
 
 
 class CheckpointMatchHook(Hook):
@@ -137,7 +144,7 @@ def match(model: nn.Module, state: dict) -> tuple[int, str]:
     )
 
 
-def explain_load_error(path: str, error: Exception) -> str:
+def _explained(path: str, error: Exception) -> str:
     """One sentence about an exception that ``torch.load`` has raised."""
     if not isinstance(error, UnpicklingError):
         text = ' '.join(str(error).split())

@@ -9,7 +9,7 @@ import torch
 from ..records import read_record
 from .checkpoints import checkpoint_to_resume, saved_checkpoints
 from .safe_loading import CheckpointError
-from .usage import UsageError
+from .usage import UsageError, type_name
 
 HOOKS = ('NCCensusHook', 'RunRecordHook', 'DataCheckHook')
 
@@ -41,10 +41,10 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:
     cfg.setdefault('runner_type', 'ReliableRunner')
     hooks = cfg.setdefault('default_hooks', {})
     checkpoint = hooks.setdefault('checkpoint', dict(type='DurableCheckpointHook', interval=1))
-    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
+    if type_name(checkpoint) == 'CheckpointHook':
         checkpoint['type'] = 'DurableCheckpointHook'
     hooks = list(cfg.get('custom_hooks') or [])
-    listed = {str(hook.get('type')).rpartition('.')[2] for hook in hooks}
+    listed = {type_name(hook) for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
 
 

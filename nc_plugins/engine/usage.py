@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
+from textwrap import shorten
+
+# The end of a traceback: the lines of the message, which are not indented.
+LAST_LINES = re.compile(r'^[\w.]+: .*(?:\n(?! ).*)*\Z', re.MULTILINE)
 
 
 class UsageError(Exception):
@@ -24,10 +29,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of ``error`` without line breaks."""
+    """The message of ``error`` without line breaks, and without the traceback of a worker."""
     # str() of a KeyError is the repr of its message.
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return ' '.join(str(text).split()) or type(error).__name__
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    # A worker process of a DataLoader sends its traceback as the message of its exception.
+    text = text.rpartition('Traceback (most recent call last):')[2]
+    if text.startswith('\n') and (last := LAST_LINES.search(text)):
+        text = last.group()
+    return shorten(text, 600, placeholder=' ...') or type(error).__name__
+
+
+def type_name(component) -> str:
+    """The class that a config dict names, without its scope or module; '' if there is none.
+
+    New-style configs have the class itself in place of its name.
+    """
+    kind = component.get('type') if isinstance(component, dict) else None
+    return (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).rpartition('.')[2]
 
 
 def listed(value) -> list:

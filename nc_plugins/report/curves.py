@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,6 +22,7 @@ _STYLES = ('-', '--', '-.', ':')
 Points = list[tuple[float, float]]
 
 
+@rc_context({'text.parse_math': False})  # a $ in a name does not begin a formula
 def curves_png(summaries: Sequence[Summary], title: str = '') -> bytes:
     """Plot training loss, validation loss and up to two metrics side by side, as a PNG.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..records import newest_pictures, write_atomically
 from .curves import curves_png
+from .escape import code_block, inline, link
 from .runs import Run
 from .summary import Summary, comparisons
 from .table import comparison_table, markdown, results_csv, seeds_table
@@ -54,15 +55,18 @@ def report_page(
     date = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
     heading = _against(every) if single else f'{len(compared)} comparisons'
     facts = [f'{date}. Seeds: {", ".join(map(str, seeds))}.']
-    facts += [f'Baseline: {every[0].name}.'] if single else []
+    facts += [f'Baseline: {inline(every[0].name)}.'] if single else []
     sections = []
     for summaries in compared:
         if not single:
-            sections += [f'## {_against(summaries)}', f'Baseline: {summaries[0].name}.']
+            sections += [
+                f'## {inline(_against(summaries))}',
+                f'Baseline: {inline(summaries[0].name)}.',
+            ]
         curves = _curves_name(summaries, compared)
         sections += _comparison(summaries, out, curves, jobs, '##' if single else '###')
     parts = [
-        f'# {title or heading}',
+        f'# {inline(title or heading)}',
         ' '.join(facts),
         'The tables show mean ± sample standard deviation over seeds ("-" for a single seed). '
         'Metrics are from the last validation. "Best" is the best over all validations of a run. '
@@ -72,8 +76,8 @@ def report_page(
         *sections,
         '## How it was made',
         'All numbers: [results.csv](results.csv).',
-        f'```\n{command}\n```' if command else '',
-        _bullets([*_setting(every), *(_config_line(s, out) for s in every)]),
+        code_block(command) if command else '',
+        _bullets([*map(inline, _setting(every)), *(_config_line(s, out) for s in every)]),
     ]
     return '\n\n'.join(part for part in parts if part) + '\n'
 
@@ -86,9 +90,9 @@ def _comparison(
     return [
         markdown(comparison_table(summaries)),
         f'{heading} Reading',
-        _bullets(sentences) or 'A single config has no comparison.',
+        _bullets([*map(inline, sentences)]) or 'A single config has no comparison.',
         f'{heading} Curves',
-        f'![Training loss, validation loss and quality]({curves})',
+        f'![Training loss, validation loss and quality]({link(curves)})',
         'Lines are means over the finished seeds, and bands show minimum and maximum. Dotted lines '
         'are unfinished runs.',
         *([f'{heading} Pictures', *pictures] if pictures else []),
@@ -112,10 +116,11 @@ def _picture_lines(summary: Summary, out: Path) -> list[str]:
     lines = []
     for run in summary.done[:1]:
         for picture in newest_pictures(run.folder):
-            link = f'pictures/{summary.name}-{picture.name}'
+            copy = f'pictures/{summary.name}-{picture.name}'
             (out / 'pictures').mkdir(exist_ok=True)
-            write_atomically(out / link, picture.read_bytes())
-            lines += [f'{summary.name}, seed {run.seed}, {picture.stem}:', f'![]({link})']
+            write_atomically(out / copy, picture.read_bytes())
+            caption = inline(f'{summary.name}, seed {run.seed}, {picture.stem}')
+            lines += [f'{caption}:', f'![]({link(copy)})']
     return lines
 
 
@@ -136,10 +141,12 @@ def _setting(summaries: Sequence[Summary]) -> list[str]:
 
 
 def _config_line(summary: Summary, out: Path) -> str:
-    line = f'config [{summary.name}]({relative_path(summary.config, out)})'
+    path = link(relative_path(summary.config, out))
+    line = f'config [{inline(summary.name)}]({path})'
     census = next((run.record.census for run in summary.done), None)
     if census:
-        line += ': ' + ', '.join(f'{count} {kind}' for kind, count in census.items() if count)
+        kinds = ', '.join(f'{count} {kind}' for kind, count in census.items() if count)
+        line += f': {inline(kinds)}'
     return line
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from ..records import Record
+from .escape import cell, inline
 from .measures import VAL_LOSS, Measure, measure, metric_keys, quality_measures
 from .runs import Run
 from .summary import MeanStd, Summary, delta, has_val_loss
@@ -82,8 +83,7 @@ def markdown(table: Table) -> str:
     header, rows = table
     align = [':--', *['--:'] * (len(header) - 1)]
     return '\n'.join(
-        '| ' + ' | '.join(cell.replace('|', r'\|') for cell in row) + ' |'
-        for row in [header, align, *rows]
+        '| ' + ' | '.join(inline(text) for text in row) + ' |' for row in [header, align, *rows]
     )
 
 
@@ -123,14 +123,14 @@ def results_csv(runs: Sequence[Run]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     columns = [name for key in keys for name in (key, f'{key} (best)')]
-    writer.writerow(
-        ['config', 'seed', 'status', 'why', *columns, 'final training loss', *_COLUMNS, 'command']
-    )
+    header = ['config', 'seed', 'status', 'why', *columns]
+    writer.writerow(map(cell, [*header, 'final training loss', *_COLUMNS, 'command']))
     for run in runs:
         row = [run.config, run.seed, run.status, run.why]
         for key in keys:
             best = run.best(key, measure(key).lower_is_better)
             row += [run.last(key), best] if run.done else [None, None]
         row.append(run.final_loss if run.done else None)
-        writer.writerow([*row, *(getattr(run.record, key) for key in _COLUMNS), run.command])
+        row += [getattr(run.record, key) for key in _COLUMNS]
+        writer.writerow(map(cell, [*row, run.command]))
     return file.getvalue()

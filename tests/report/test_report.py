@@ -1,6 +1,7 @@
 import csv
 import io
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -275,6 +276,32 @@ def test_a_table_too_wide_for_the_terminal_is_transposed():
         'accuracy  1.00  3.00',
         'loss         2     4',
     ]
+
+
+EVIL = r'$\nothing$ <img src=x onerror=alert(1)> [a](javascript:b) `c` x|y'
+
+
+def test_names_and_titles_are_text_in_the_report(tmp_path):
+    config = f'configs/{EVIL.replace("/", "")}.py'
+    runs = [run(config, 0, 40.0, device=EVIL), missing(GN, 0, f'{EVIL}\n\n# new')]
+    page = report.write_report(tmp_path, runs, 'python ```\n<b>', EVIL).read_text()
+    assert '````\npython ```\n<b>\n````' in page
+    rest = page.replace('python ```\n<b>', '')
+    assert not re.search(r'<(?!\d)|(?<!\\)\]\(javascript|\n# new|(?<![\\`])`(?!`)', rest)
+    assert r'&lt;img src=x onerror=alert(1)&gt; \[a\](javascript:b) \`c\` x\|y' in rest
+    assert '/configs/%24%5Cnothing%24%20%3Cimg%20src%3Dx' in rest
+
+
+@pytest.mark.parametrize('start', ['=', '+', '-', '@', '\t', '\r'])
+def test_no_text_of_the_table_is_a_formula(start):
+    text = f'{start}HYPERLINK("x")'
+    evil = run(text, 0, -40.0, loss=-1.5, device=text)
+    evil.validations[-1][1][text] = 1.0
+    rows = list(csv.DictReader(io.StringIO(report.results_csv([evil]), newline='')))
+    for name in ('config', 'device'):
+        assert rows[0][name] == f"'{text}"
+    assert rows[0][f"'{text}"] == '1.0'
+    assert rows[0]['final training loss'] == '-1.5'  # a number stays one
 
 
 def test_markdown_escapes_bars():

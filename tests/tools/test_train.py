@@ -165,7 +165,7 @@ MISTAKES = {
     'hook name': (
         '',
         ['default_hooks.chekpoint.interval=1'],
-        'a component of the config has no type',
+        'default_hooks.chekpoint must be a dict with the key type, .* got {.interval.: 1}',
     ),
     'type': (
         '',
@@ -207,9 +207,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_results(mistake, config, small,
     work_dir = tmp_path / 'not' / 'yet'
     args = [config(text), '--work-dir', str(work_dir), *flags, '--cfg-options', *small, *options]
     assert train.main(args) == 1
-    assert_one_sentence(capsys, wanted)
-    # Mistakes that show before the Runner is built leave nothing, the others a log.
-    assert not results_in(work_dir)
+    assert_one_sentence(capsys, wanted, work_dir)
 
 
 def results_in(work_dir):
@@ -218,10 +216,16 @@ def results_in(work_dir):
     return [path for name in names for path in work_dir.rglob(name)]
 
 
-def assert_one_sentence(capsys, wanted):
+def assert_one_sentence(capsys, wanted, work_dir=None):
+    """``work_dir`` has no results, and the traceback if the sentence names its file."""
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1
-    assert re.search(wanted, lines[0])
+    assert re.search(wanted, lines[0]), lines[0]
+    if work_dir is not None:
+        log = work_dir / 'error.log'
+        assert log.exists() == (str(log) in lines[0])
+        assert not results_in(work_dir)
+        assert not log.exists() or 'Traceback (most recent call last)' in log.read_text()
 
 
 def test_a_missing_config_names_its_neighbour(tmp_path, capsys):
@@ -253,10 +257,9 @@ def test_an_option_that_is_no_assignment(option, config, capsys):
     ],
 )
 def test_mistakes_of_the_test_tool(args, wanted, config, small, tmp_path, capsys):
-    work_dir = tmp_path / 'w'
+    work_dir = tmp_path / 'not' / 'yet'
     assert test.main([config(), *args, '--work-dir', str(work_dir), '--cfg-options', *small]) == 1
-    assert_one_sentence(capsys, wanted)
-    assert not results_in(work_dir)
+    assert_one_sentence(capsys, wanted, work_dir)
 
 
 def test_mmdet_configs_want_mmcvs_operators(config, tmp_path, capsys, monkeypatch):
