@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -83,7 +84,10 @@ def regular_strides(x: Tensor) -> Tensor:
     after ``image.permute(2, 0, 1).unsqueeze(0)``. torch 2.11's convolution_backward misreads such
     tensors: the gradient of a channels_last weight is wrong, or it raises an error.
     """
-    if x.shape[0] != 1 or x.stride(0) >= x.shape[1:].numel():
+    # In torch.compile and torch.export strides may be symbols, and the compiler lays out tensors.
+    if x.shape[0] != 1 or torch.compiler.is_compiling():
+        return x
+    if x.stride(0) >= x.shape[1:].numel():
         return x
     pixels = x.movedim(1, -1)  # both reshapes are views if x is channels_last
     return pixels.flatten().unflatten(0, pixels.shape).movedim(-1, 1)

@@ -130,6 +130,23 @@ def check_one_sample(backend, x, weight, groups, center, create_graph):
         assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
 
 
+def test_one_sample_exports_with_dynamic_size():
+    """Nothing may depend on the strides of a sample, which are symbols then."""
+
+    class Model(torch.nn.Module):
+        def forward(self, x, weight):
+            return ops.nc_conv2d(x, weight, stride=2, groups=2, backend='aten')
+
+    weight = torch.randn(4, 2, 3, 3)
+    height, width = (torch.export.Dim(name, min=8, max=64) for name in ('height', 'width'))
+    sizes = {'x': {2: height, 3: width}, 'weight': None}
+    with torch.no_grad():
+        given = (torch.randn(1, 4, 12, 12), weight)
+        exported = torch.export.export(Model(), given, dynamic_shapes=sizes).module()
+    x = torch.randn(1, 4, 20, 17)
+    torch.testing.assert_close(exported(x, weight), Model()(x, weight))
+
+
 @every_backend
 def test_one_filter_in_channels_last(backend):
     """torch 2.11 raises an error for a filter whose first stride is too small, as after a view."""
