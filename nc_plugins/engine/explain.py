@@ -62,7 +62,10 @@ def explain(error: Exception, cfg: Config) -> str:
     inner = [key for key in found if is_inside(key, keys)] if keys else list(found)
     if isinstance(error, TypeError) and (match := UNKNOWN_KEY.search(text)):
         name, unknown = match.groups()
-        places = [f'{key}.{unknown}' for key in inner if unknown in found[key]]
+        holders = [key for key in inner if unknown in found[key]]
+        exact = [key for key in holders if key in components and _names(found[key], name)]
+        untyped = [key for key in holders if key not in components]
+        places = [f'{key}.{unknown}' for key in exact or untyped or holders]
         return f"unknown key '{unknown}' for {_class(name)} in the config{_listed(places or keys)}"
     if isinstance(error, TypeError) and (match := MISSING_KEY.search(text)):
         name, lacking = match.groups()
