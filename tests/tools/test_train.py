@@ -286,14 +286,17 @@ class FailAt(Hook):
 
 
 @pytest.mark.parametrize(('iteration', 'existed'), [(0, False), (0, True), (3, False)])
-def test_the_unforeseen_keeps_its_traceback(iteration, existed, config, small, tmp_path):
+def test_the_unforeseen_is_one_sentence(iteration, existed, config, small, tmp_path, capsys):
     work_dir = tmp_path / 'a' / 'b'
     if existed:
         work_dir.mkdir(parents=True)
         (work_dir / 'mine.txt').write_text('keep me')
     path = config(f"custom_hooks = [dict(type='FailAt', iteration={iteration})]\n")
-    with pytest.raises(RuntimeError, match='not foreseen'):
-        train.main([path, '--work-dir', str(work_dir), '--cfg-options', *small])
-    # Deleted with its parent if this run created it and failed before its first iteration ended.
-    assert (tmp_path / 'a').exists() == (existed or iteration > 0)
+    assert train.main([path, '--work-dir', str(work_dir), '--cfg-options', *small]) == 1
+    when = f' after {iteration - 1} iterations' if iteration else ''
+    wanted = rf'custom_hooks.0 \(FailAt\){when}: RuntimeError: not foreseen; .*error.log'
+    assert_one_sentence(capsys, wanted)
+    assert 'RuntimeError: not foreseen' in (work_dir / 'error.log').read_text()
+    # What a run leaves that ended its first iteration, and what was there before.
+    assert (work_dir / 'history.jsonl').exists() == (iteration > 0)
     assert (work_dir / 'mine.txt').exists() == existed
