@@ -123,8 +123,11 @@ def test_an_error_in_a_python_config_names_its_line(write):
         'builtins.eval',
         'mmengine.load',
         'mmengine.fileio.io.os.system',
-    ]
-    + ['nc_plugins.engine.runner.os.system', 'evil', 'evil.Thing', 'mmdet.evil.Thing'],
+        'nc_plugins.engine.runner.os.system',
+        'evil',
+        'evil.Thing',
+        'mmdet.evil.Thing',
+    ],
 )
 def test_types_are_registered_names(name, tmp_path, monkeypatch):
     (tmp_path / 'evil').mkdir()
@@ -134,7 +137,7 @@ def test_types_are_registered_names(name, tmp_path, monkeypatch):
     with registered_types_only():
         for registry in (MODELS, HOOKS, FUNCTIONS):
             assert registry.get(name) is None
-        with pytest.raises(KeyError, match='is not in the .* registry'):
+        with pytest.raises(KeyError, match=r'is not in the .* registry'):
             HOOKS.build({'type': name})
         assert HOOKS.get('IterTimerHook') is HOOKS.get('mmengine.IterTimerHook') is not None
     assert HOOKS.get('os.path.join') is not None  # a Python config is a program

@@ -61,7 +61,7 @@ def test_a_good_config_passes():
         ({'param_scheduler': [3]}, r'param_scheduler must be a dict or a list of dicts, got \[3\]'),
         ({'default_hooks.logger': 5}, 'default_hooks.logger must be a dict with the key type'),
         ({'custom_hooks': [{'type': 'H'}, {}]}, 'custom_hooks.1 must be a dict with the key type'),
-        ({'custom_hooks': {'type': 'H'}}, 'custom_hooks must be a list'),
+        ({'custom_hooks': 'H'}, "custom_hooks must be a list, got 'H'"),
         (
             {'randomness.seed': -1},
             'randomness.seed must be an integer from 0 to 4294967295, got -1',
