@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from .schema import check_train_loop
 from .usage import UsageError, type_name
 
 HOOKS = ('NCCensusHook', 'RunRecordHook', 'KeepRandomStateHook')
 
 
 def check_trainable(cfg) -> None:
-    """Raise UsageError if ``cfg`` has no training part."""
+    """Raise UsageError if ``cfg`` has no training part, or a loop that cannot be built."""
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
         if not cfg.get(key):
             raise UsageError(f'{cfg.filename} has no {key}, so there is nothing to train')
+    check_train_loop(cfg)
 
 
 def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, resume: str | None) -> None:

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip('mmengine')
 from mmengine.config import Config
 
-from nc_plugins.engine.schema import check_structure
+from nc_plugins.engine.schema import check_structure, check_train_loop
 from nc_plugins.engine.usage import UsageError
 
 LOADER = {'dataset': {'type': 'D'}, 'sampler': {'type': 'DefaultSampler'}, 'batch_size': 2}
@@ -53,8 +53,6 @@ def test_a_good_config_passes():
         ({'val_dataloader.dataset.data_root': ['a']}, r"data_root must be a string, got \['a'\]"),
         ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs must be an integer of at least 1'),
         ({'train_cfg.val_interval': -1}, 'train_cfg.val_interval must be an integer of at least 1'),
-        ({'train_cfg.max_epochs': None}, 'by_epoch=True, so it must have max_epochs'),
-        ({'train_cfg.type': 'L'}, 'train_cfg must have one of the keys type and by_epoch'),
         ({'optim_wrapper.optimizer.lr': -1}, 'optimizer.lr must be a number of at least 0, got -1'),
         ({'optim_wrapper.optimizer.lr': float('nan')}, 'a number of at least 0, got nan'),
         ({'optim_wrapper.part': {'optimizer': 3}}, 'optim_wrapper.part.optimizer must be a dict'),
@@ -75,6 +73,21 @@ def test_a_good_config_passes():
 def test_a_wrong_key_is_named_with_its_value(options, words):
     with pytest.raises(UsageError, match=words):
         check_structure(edited(options))
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'train_cfg.max_epochs': None}, 'by_epoch=True, so it must have max_epochs'),
+        ({'train_cfg.by_epoch': False}, 'by_epoch=False, so it must have max_iters'),
+        ({'train_cfg.type': 'L'}, 'train_cfg must have one of the keys type and by_epoch'),
+    ],
+)
+def test_a_loop_that_cannot_train_may_be_in_a_config_to_test(options, words):
+    cfg = edited(options)
+    check_structure(cfg)
+    with pytest.raises(UsageError, match=words):
+        check_train_loop(cfg)
 
 
 def test_an_endless_sampler_may_train_by_iterations():
