@@ -23,6 +23,14 @@ LOG = 'error.log'
 UNKNOWN_KEY = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 MISSING_KEY = re.compile(r'([\w.<>]+)\(\) missing \d+ required .*arguments?: (.+)')
 CALLED = re.compile(r'([\w.<>]+)\(\) ')  # how the message of a wrong call begins
+# What to do after messages of upstream that do not say it.
+ADVICE = {
+    'conv_cfg must be None for DCN': (
+        '; deformable convolutions have no NC form: set dcn=None and '
+        'stage_with_dcn=(False, False, False, False) to replace them by NC, or leave conv_cfg out '
+        'of this part and keep its norm'
+    ),
+}
 UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (.+?) registry')
 
 
@@ -52,7 +60,7 @@ def explain(error: Exception, cfg: Config) -> str:
     """A sentence for an exception that was not meant for the user, with the key behind it."""
     frames = traceback.extract_tb(error.__traceback__)
     text = one_line(error) if str(error) else frames[-1].line
-    problem = f'{type(error).__name__}: {text}'
+    problem = f'{type(error).__name__}: {text}{ADVICE.get(text, "")}'
     if any(frame.name == '_load_checkpoint' for frame in frames):
         return f'checkpoint {cfg.load_from} cannot be read ({problem})'
 
