@@ -17,7 +17,7 @@ from nc_plugins.datasets.loading import DataError
 from nc_plugins.layers.half_swap import HalfSwapError
 
 from .config_keys import blamed, dicts, is_inside, named_classes, registered_names
-from .usage import UsageError, did_you_mean, one_line
+from .usage import UsageError, did_you_mean, one_line, type_name
 
 LOG = 'error.log'
 UNKNOWN_KEY = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
@@ -85,11 +85,17 @@ def explain(error: Exception, cfg: Config) -> str:
         named = [key for key, value in components.items() if value['type'] == name]
         places = [f'{key}.type' for key in [k for k in named if k in inner] or named]
         return f"unknown type '{name}': it is not in the {registry} registry{near}{_listed(places)}"
-    strange = [key for key in inner if key in components and not named_classes(found[key])]
-    # mmcv's message has None in place of the type.
-    if strange and text.startswith(('Cannot find', 'Failed to get')):
+    models = registered_names('model')
+    if text.startswith('Failed to get'):  # mmengine: the type is no name at all
+        strange = [key for key in inner if key in components and not named_classes(found[key])]
+    elif text.startswith('Cannot find'):  # mmcv, with None in place of the type
+        slots = [key for key in inner if key in components and key.endswith('_cfg')]
+        strange = [key for key in slots if type_name(found[key]) not in models]
+    else:
+        strange = []
+    if strange:
         name = found[strange[0]]['type']
-        near = did_you_mean(str(name).rpartition('.')[2], registered_names('model'))
+        near = did_you_mean(str(name).rpartition('.')[2], models)
         return f"unknown type '{name}'{near}{_listed([f'{strange[0]}.type'])}"
     if isinstance(error, TypeError) and (match := CALLED.match(text)):
         called = [key for key in inner if key in components and _names(found[key], match[1])]

@@ -177,6 +177,11 @@ MISTAKES = {
         ['model.backbone.norm_cfg.type=NCAfine'],
         "unknown type 'NCAfine'.*'NCAffine'",
     ),
+    'type of another kind': (
+        '',
+        ['model.backbone.norm_cfg.type=CustomDataset'],
+        r"unknown type 'CustomDataset'.* \(model.backbone.norm_cfg.type\)",
+    ),
     'leftover': ('', ['model.backbone.norm_cfg.type=NC'], 'does not take num_groups=8'),
     'data root': (
         '',
