@@ -18,12 +18,20 @@ from nc_plugins.layers.half_swap import HalfSwapError
 
 from .config_keys import blamed, dicts, is_inside, named_classes, registered_names
 from .safe_loading import CheckpointError
-from .usage import UsageError, did_you_mean, one_line
+from .usage import UsageError, did_you_mean, one_line, type_name
 
 LOG = 'error.log'
 UNKNOWN_KEY = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 MISSING_KEY = re.compile(r'([\w.<>]+)\(\) missing \d+ required .*arguments?: (.+)')
 CALLED = re.compile(r'([\w.<>]+)\(\) ')  # how the message of a wrong call begins
+# What to do after messages of upstream that do not say it.
+ADVICE = {
+    'conv_cfg must be None for DCN': (
+        '; deformable convolutions have no NC form: set dcn=None and '
+        'stage_with_dcn=(False, False, False, False) to replace them by NC, or leave conv_cfg out '
+        'of this part and keep its norm'
+    ),
+}
 UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (.+?) registry')
 
 
@@ -53,14 +61,17 @@ def explain(error: Exception, cfg: Config) -> str:
     """A sentence for an exception that was not meant for the user, with the key behind it."""
     frames = traceback.extract_tb(error.__traceback__)
     text = one_line(error) if str(error) else frames[-1].line
-    problem = f'{type(error).__name__}: {text}'
+    problem = f'{type(error).__name__}: {text}{ADVICE.get(text, "")}'
     found = dict(dicts(cfg))
     components = {key: value for key, value in found.items() if 'type' in value}
     keys = blamed(error, components)
     inner = [key for key in found if is_inside(key, keys)] if keys else list(found)
     if isinstance(error, TypeError) and (match := UNKNOWN_KEY.search(text)):
         name, unknown = match.groups()
-        places = [f'{key}.{unknown}' for key in inner if unknown in found[key]]
+        holders = [key for key in inner if unknown in found[key]]
+        exact = [key for key in holders if key in components and _names(found[key], name)]
+        untyped = [key for key in holders if key not in components]
+        places = [f'{key}.{unknown}' for key in exact or untyped or holders]
         return f"unknown key '{unknown}' for {_class(name)} in the config{_listed(places or keys)}"
     if isinstance(error, TypeError) and (match := MISSING_KEY.search(text)):
         name, lacking = match.groups()
@@ -72,11 +83,17 @@ def explain(error: Exception, cfg: Config) -> str:
         named = [key for key, value in components.items() if value['type'] == name]
         places = [f'{key}.type' for key in [k for k in named if k in inner] or named]
         return f"unknown type '{name}': it is not in the {registry} registry{near}{_listed(places)}"
-    strange = [key for key in inner if key in components and not named_classes(found[key])]
-    # mmcv's message has None in place of the type.
-    if strange and text.startswith(('Cannot find', 'Failed to get')):
+    models = registered_names('model')
+    if text.startswith('Failed to get'):  # mmengine: the type is no name at all
+        strange = [key for key in inner if key in components and not named_classes(found[key])]
+    elif text.startswith('Cannot find'):  # mmcv, with None in place of the type
+        slots = [key for key in inner if key in components and key.endswith('_cfg')]
+        strange = [key for key in slots if type_name(found[key]) not in models]
+    else:
+        strange = []
+    if strange:
         name = found[strange[0]]['type']
-        near = did_you_mean(str(name).rpartition('.')[2], registered_names('model'))
+        near = did_you_mean(str(name).rpartition('.')[2], models)
         return f"unknown type '{name}'{near}{_listed([f'{strange[0]}.type'])}"
     if isinstance(error, TypeError) and (match := CALLED.match(text)):
         called = [key for key in inner if key in components and _names(found[key], match[1])]

@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..records import LOCK
 from .config_files import is_data, read_config, registered_types_only
 from .distributed import processes
 from .explain import explained
@@ -143,7 +144,7 @@ def locked(work_dir: str | Path) -> Iterator[None]:
     folder = Path(work_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / '.lock', blocking=False)
+        lock = FileLock(folder / LOCK, blocking=False)
         lock.acquire()
     except Timeout:
         raise UsageError(

@@ -149,7 +149,7 @@ def check_structure(cfg) -> None:
                     raise UsageError(f'the config has no {key}, which must be {wanted.words}')
             elif not wanted.holds(value):
                 raise UsageError(f'{key} must be {wanted.words}, got {_short(value)}')
-    _check_loops(cfg)
+    _check_samplers(cfg)
     for part in ('val', 'test'):
         keys = [f'{part}_{name}' for name in ('dataloader', 'cfg', 'evaluator')]
         missing = [key for key in keys if cfg.get(key) is None]
@@ -161,14 +161,18 @@ def check_structure(cfg) -> None:
             )
 
 
-def _check_loops(cfg) -> None:
-    loop = cfg.get('train_cfg')
-    if loop and ('type' in loop) == ('by_epoch' in loop):
+def check_train_loop(cfg) -> None:
+    """Check the keys of train_cfg that exclude or need each other. A test does not need them."""
+    loop = cfg.get('train_cfg') or {}
+    if ('type' in loop) == ('by_epoch' in loop):
         raise UsageError('train_cfg must have one of the keys type and by_epoch')
-    if loop and (by_epoch := loop.get('by_epoch')) is not None:
+    if (by_epoch := loop.get('by_epoch')) is not None:
         length = 'max_epochs' if by_epoch else 'max_iters'
         if loop.get(length) is None:
             raise UsageError(f'train_cfg has by_epoch={by_epoch}, so it must have {length}')
+
+
+def _check_samplers(cfg) -> None:
     for name in ('train', 'val', 'test'):
         loop = cfg.get(f'{name}_cfg') or {}
         sampler = (cfg.get(f'{name}_dataloader') or {}).get('sampler') or {}

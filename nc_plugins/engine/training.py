@@ -9,16 +9,18 @@ import torch
 from ..records import read_record
 from .checkpoints import checkpoint_to_resume, saved_checkpoints
 from .safe_loading import CheckpointError
+from .schema import check_train_loop
 from .usage import UsageError, type_name
 
 HOOKS = ('NCCensusHook', 'RunRecordHook', 'DataCheckHook')
 
 
 def check_trainable(cfg) -> None:
-    """Raise UsageError if ``cfg`` has no training part."""
+    """Raise UsageError if ``cfg`` has no training part, or a loop that cannot be built."""
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
         if not cfg.get(key):
             raise UsageError(f'{cfg.filename} has no {key}, so there is nothing to train')
+    check_train_loop(cfg)
 
 
 def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:

@@ -30,13 +30,17 @@ class NC:
             slot, layer, bases = 'conv_cfg', NCConv2d, (NormalizedConv, nn.Conv2d)
         else:
             slot, layer, bases = 'norm_cfg', NCAffine, (NCAffine,)
-        kwargs.pop('_delete_', None)  # mmengine leaves it where nothing was inherited
+        # mmengine leaves the key where nothing was inherited.
+        alone = kwargs.pop('_delete_', False)
         taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}
         for key in kwargs.keys() - taken:
-            raise TypeError(
-                f"{slot} type 'NC' does not take {key}={kwargs[key]!r}: a key left from an "
-                f"inherited config goes away with {slot}=dict(_delete_=True, type='NC')"
+            advice = (
+                f'remove the key from this {slot}'
+                if alone
+                else 'a key left from an inherited config goes away with '
+                f"{slot}=dict(_delete_=True, type='NC')"
             )
+            raise TypeError(f"{slot} type 'NC' does not take {key}={kwargs[key]!r}: {advice}")
         return layer(*args, **kwargs)
 
 

@@ -15,16 +15,22 @@ from .backend import Folded, Needs, Plan
 from .geometry import Geometry
 from .precision import cast, upcast
 
+# The command of setup.py's report_not_built, which pip shows only with -v.
+BUILD = (
+    'build it with `pip install -v --no-build-isolation --no-deps --force-reinstall` and the '
+    'folder of the sources of nc_plugins'
+)
+
 try:
     from . import _C
 except ImportError as error:  # not built, or built against another torch
-    _C, _reason = None, f'its C++ extension does not load ({error})'
+    _C, _reason = None, f'its C++ extension does not load ({error}): {BUILD}'
 else:
     _reason = None
     if _C.torch_version.split('.')[:2] != torch.__version__.split('.')[:2]:
         _reason = (
             f'its C++ extension was built against torch {_C.torch_version}, this is '
-            f'{torch.__version__}: install nc_plugins again'
+            f'{torch.__version__}: {BUILD}'
         )
 
 

@@ -153,6 +153,12 @@ print(NCConv2d(3, 8, 3)(torch.randn(1, 3, 6, 6)).shape)
     assert 'torch.Size([1, 8, 4, 4])' in done.stdout
 
 
+def test_delete_is_not_advised_where_it_is_set():
+    cfg = {'type': 'NC', '_delete_': True, 'groups': 2}
+    with pytest.raises(TypeError, match='does not take groups=2: remove the key'):
+        build_norm_layer(cfg, 4)
+
+
 def test_delete_where_nothing_is_inherited():
     """mmengine leaves ``_delete_`` in such a dict, and the advice to set it must be safe."""
     cfg = {'_delete_': True}

@@ -276,8 +276,8 @@ def test_two_at_once_in_one_folder_are_refused(folder, compare):
         (['gn.py', '--cfg-options', 'lr'], "--cfg-options must be KEY=VALUE, got 'lr'."),
         (['gn.py', '--cfg-options', 'randomness.seed=3'], 'cannot set randomness.seed'),
         (['gn.py', '--cfg-options', 'work_dir=x'], 'cannot set work_dir'),
-        (['broken.py'], 'cannot read broken.py: '),
-        (['no_base.py'], 'cannot read no_base.py: '),
+        (['broken.py'], 'config broken.py does not load: '),
+        (['no_base.py'], 'config no_base.py does not load: '),
     ],
 )
 def test_a_wrong_command_line_writes_nothing(folder, compare, args, message):

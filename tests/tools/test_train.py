@@ -177,6 +177,11 @@ MISTAKES = {
         ['model.backbone.norm_cfg.type=NCAfine'],
         "unknown type 'NCAfine'.*'NCAffine'",
     ),
+    'type of another kind': (
+        '',
+        ['model.backbone.norm_cfg.type=CustomDataset'],
+        r"unknown type 'CustomDataset'.* \(model.backbone.norm_cfg.type\)",
+    ),
     'leftover': ('', ['model.backbone.norm_cfg.type=NC'], 'does not take num_groups=8'),
     'data root': (
         '',
@@ -292,12 +297,18 @@ class FailAt(Hook):
             raise RuntimeError('not foreseen')
 
 
-@pytest.mark.parametrize('iteration', [0, 3])
-def test_the_unforeseen_deletes_nothing(iteration, config, small, tmp_path, capsys):
-    (tmp_path / 'mine.txt').write_text('keep me')
+@pytest.mark.parametrize(('iteration', 'existed'), [(0, False), (0, True), (3, False)])
+def test_the_unforeseen_is_one_sentence(iteration, existed, config, small, tmp_path, capsys):
+    work_dir = tmp_path / 'a' / 'b'
+    if existed:
+        work_dir.mkdir(parents=True)
+        (work_dir / 'mine.txt').write_text('keep me')
     path = config(f"custom_hooks = [dict(type='FailAt', iteration={iteration})]\n")
-    assert train.main([path, '--work-dir', str(tmp_path), '--cfg-options', *small]) == 1
-    assert_one_sentence(capsys, 'RuntimeError: not foreseen; the traceback is in .*error.log')
-    assert 'in after_train_iter' in (tmp_path / 'error.log').read_text() or iteration == 0
-    assert (tmp_path / 'mine.txt').exists()
-    assert list(tmp_path.glob('*/*.log'))
+    assert train.main([path, '--work-dir', str(work_dir), '--cfg-options', *small]) == 1
+    when = f' after {iteration - 1} iterations' if iteration else ''
+    wanted = rf'custom_hooks.0 \(FailAt\){when}: RuntimeError: not foreseen; .*error.log'
+    assert_one_sentence(capsys, wanted)
+    assert 'RuntimeError: not foreseen' in (work_dir / 'error.log').read_text()
+    # What a run leaves that ended its first iteration, and what was there before.
+    assert (work_dir / 'history.jsonl').exists() == (iteration > 0)
+    assert (work_dir / 'mine.txt').exists() == existed
