@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,6 +13,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# Of files that are read.
 SUFFIXES = ('.bmp', '.jfif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 
@@ -45,6 +46,24 @@ def leave_out_hidden_folders() -> None:
 def is_hidden(path: str | PurePath) -> bool:
     """True if a part of the relative ``path`` is hidden, or a folder that macOS puts into zips."""
     return any(part.startswith('.') or part == '__MACOSX' for part in PurePath(path).parts)
+
+
+def warn_of_unread_images(folder: Path, is_read: Callable[[str], bool], where: str) -> None:
+    """Warn of images in ``folder`` or its subfolders whose names a dataset does not read."""
+    unread = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            is_image = name.lower().endswith((*SUFFIXES, '.avif', '.gif', '.heic'))
+            path = Path(root, name)
+            if is_image and not is_read(name) and not is_hidden(path.relative_to(folder)):
+                unread.append(path)
+    if unread:
+        print_log(
+            f'{where}: {len(unread)} images in {folder} (the first is {min(unread)}) are not read, '
+            'because the dataset reads files with other suffixes',
+            'current',
+            logging.WARNING,
+        )
 
 
 def missing_files(folder: Path, names: list[str]) -> list[str]:

@@ -18,7 +18,8 @@ def check_coco(dataset: dict, cls: type | None, where: str, metrics: Iterable[di
     """Check the annotation file of a local mmdet CocoDataset, and that its images exist.
 
     Not checked: other dataset classes, subclasses with their own ``load_data_list``, and files
-    behind a file client. Only rank 0 checks. Objects that mmdet drops give a warning.
+    behind a file client. Only rank 0 checks. Objects that mmdet drops give a warning. A file of the
+    size of instances_train2017.json takes 10 s of CPU time.
 
     Args:
         dataset: config of one dataset, whose ``ann_file`` and image folder exist.

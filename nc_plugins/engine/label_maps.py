@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from ..datasets.images import DataError, missing_files
+from ..datasets.images import DataError, missing_files, warn_of_unread_images
 from .usage import UsageError, is_first_process, some
 
 SECONDS = 30  # to look for classes in label maps
@@ -43,6 +43,9 @@ def check_segmentation_files(dataset: dict, cls: type | None, where: str) -> Non
     if not entries:
         suffix = '' if listed else f' with names that end in {built.img_suffix!r}'
         raise UsageError(f'{where}: {source} lists no images{suffix}')
+    elif not listed:
+        suffixes = (built.img_suffix, built.seg_map_suffix)
+        warn_of_unread_images(Path(source), lambda name: name.endswith(suffixes), where)
     loads = any('Seg' in str(s.get('type')) or 'Ann' in str(s.get('type')) for s in _steps(dataset))
     for key, kind in (('img_path', 'image'), ('seg_map_path', 'label map')):
         paths = [entry.get(key) for entry in entries]

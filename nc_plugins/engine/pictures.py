@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
@@ -19,21 +18,17 @@ from .usage import UsageError
 def picture_names(paths: Iterable[str]) -> dict[str, str]:
     """A different name of a PNG file for each image.
 
-    It is the path of the image below the folder that all images share, with the suffix .png. Images
-    that differ in their suffix only keep it: a.jpg.png, a.tif.png.
+    It is the path of the image below the folder that all images share, with the suffix .png. If two
+    images differ in their suffix only, all keep it: a.jpg.png, a.tif.png.
     """
     paths = list(dict.fromkeys(paths))
-    if not paths:
-        return {}
     folders = [os.path.dirname(path) for path in paths]
-    below = [PurePath(os.path.relpath(path, os.path.commonpath(folders) or '.')) for path in paths]
-    stems = Counter(str(path.with_suffix('')).lower() for path in below)
+    shared = os.path.commonpath(folders) if paths else ''
+    below = [PurePath(os.path.relpath(path, shared or '.')) for path in paths]
+    # In lower case, because some file systems ignore it.
+    clash = len({str(name.with_suffix('')).lower() for name in below}) < len(below)
     return {
-        path: str(
-            name.with_suffix('.png')
-            if stems[str(name.with_suffix('')).lower()] == 1
-            else name.with_name(name.name + '.png')
-        )
+        path: str(name.with_name(name.name + '.png') if clash else name.with_suffix('.png'))
         for path, name in zip(paths, below, strict=True)
     }
 
@@ -60,10 +55,11 @@ class PicturesHook(Hook):
         dataset = runner.test_dataloader.dataset
         infos = (dataset.get_data_info(index) for index in range(len(dataset)))
         self.names = picture_names(info['img_path'] for info in infos if info.get('img_path'))
-        for path, name in self.names.items():
-            target = self.folder / name
-            if target.exists() and any(os.path.samefile(target, p) for p in (path,)):
-                raise UsageError(f'--show-dir {self.folder} would overwrite the image {path}')
+        originals = {os.path.realpath(path) for path in self.names}
+        for name in self.names.values():
+            target = os.path.realpath(self.folder / name)
+            if target in originals:
+                raise UsageError(f'--show-dir {self.folder} would overwrite the image {target}')
 
     def after_test_iter(
         self, runner, batch_idx, data_batch=None, outputs: Sequence | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 
-from ..datasets.images import is_hidden, leave_out_hidden_folders
+from ..datasets.images import is_hidden, leave_out_hidden_folders, warn_of_unread_images
 from .usage import UsageError, did_you_mean, listed, one_line
 
 # default_scope -> name for pip, and whether the package needs mmcv's compiled operators
@@ -64,6 +64,10 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
     class_folders: dict[Path, set[str]] = {}
     for loader in loaders:
         metrics = listed(cfg.get(loader.replace('dataloader', 'evaluator')))
+        for metric in metrics:
+            path = metric.get('ann_file')  # of mmdet's COCO metrics
+            if isinstance(path, str) and '://' not in path and not Path(path).exists():
+                raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
         for dataset in _leaves((cfg.get(loader) or {}).get('dataset')):
             cls = _dataset_class(dataset)
             for path in _paths(dataset, cls):
@@ -76,10 +80,9 @@ def check_data(cfg, loaders: Iterable[str]) -> None:
                 class_folders[folder] = {
                     p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)
                 }
-        for metric in metrics:
-            path = metric.get('ann_file')  # of mmdet's COCO metrics
-            if isinstance(path, str) and '://' not in path and not Path(path).exists():
-                raise UsageError(f'{loader}: {path} does not exist{_remedy(cfg)}')
+                extensions = inspect.signature(cls.__init__).parameters['extensions'].default
+                extensions = tuple(dataset.get('extensions', extensions))
+                warn_of_unread_images(folder, _ends_with(extensions), loader)
     _check_same_classes(class_folders, cfg)
 
 
@@ -95,6 +98,10 @@ def _check_content(dataset: dict, cls: type | None, loader: str, metrics: list[d
         from .label_maps import check_segmentation_files
 
         check_segmentation_files(dataset, cls, loader)
+
+
+def _ends_with(suffixes: tuple[str, ...]) -> Callable[[str], bool]:
+    return lambda name: name.lower().endswith(suffixes)
 
 
 def check_checkpoint(path: str | None) -> None:

@@ -34,7 +34,7 @@ class TranslationVisualizationHook(Hook):
 
     A test with ``draw=True`` (``tools/test.py --show-dir DIR``) draws three images side by side for
     each input, as a PNG with the input's name in ``test_out_dir``/AB or ``test_out_dir``/BA.
-    Inputs that differ in their suffix only keep it in the name: a.jpg.png.
+    If two inputs differ in their suffix only, all keep it in the name: a.jpg.png.
 
     Args:
         rows: samples in a grid, 0 for no grid.

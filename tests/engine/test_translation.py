@@ -309,5 +309,5 @@ def test_a_test_draws_every_image_under_its_name_where_it_was_told_to(tmp_path):
         hook.before_test(runner)
         hook.after_test_iter(runner, 0, outputs=samples)
         files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*.png'))
-        assert files == ['AB/0.png', 'AB/1.png', 'AB/2.jpg.png', 'AB/2.png.png', 'BA/0.png']
+        assert files == ['AB/0.jpg.png', 'AB/1.png.png', 'AB/2.jpg.png', 'AB/2.png.png', 'BA/0.png']
     assert set(WAYS) == {'AB', 'BA'}

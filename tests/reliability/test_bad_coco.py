@@ -250,6 +250,26 @@ def test_the_evaluator_has_another_file(tmp_path):
     assert "has '4.png' with the id 4 as images[3]" in sentence and 'b.json' in sentence
 
 
+def test_the_file_of_the_evaluator_is_missing(tmp_path):
+    write(tmp_path, good())
+    metric = dict(type='CocoMetric', ann_file=str(tmp_path / 'gone.json'), metric='bbox')
+    sentence = read('mmdet', dataset(tmp_path, test_mode=True), evaluator=metric)
+    assert sentence == f'val_dataloader: {tmp_path}/gone.json does not exist'
+
+
+def test_objects_that_are_not_used_are_said(tmp_path, capfd):
+    content = good()
+    content['annotations'][3]['area'] = 0
+    content['annotations'][5]['bbox'] = [30, 3, 12, 10]
+    write(tmp_path, content)
+    assert objects(read('mmdet', dataset(tmp_path))) == [2, 1, 2, 2]
+    said = ''.join(capfd.readouterr())
+    assert (
+        f'{tmp_path}/a.json: 1 of 8 annotations (the first is annotations[3]) are not used' in said
+    )
+    assert 'a.json: 1 of 8 boxes (the first is annotations[5]) reach over the edge' in said
+
+
 def objects(samples):
     return [len(sample['data_samples'].gt_instances) for sample in samples]
 

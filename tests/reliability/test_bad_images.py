@@ -292,3 +292,16 @@ def test_a_link_to_nothing_is_named(tmp_path):
     (tmp_path / 'A/2.png').symlink_to('/nowhere/2.png')
     with pytest.raises(FileNotFoundError, match=r'A/2\.png is a link to a file that does not'):
         UnpairedImages(str(tmp_path), 'A', 'B', load_size=16, crop_size=16)
+
+
+def test_images_that_are_not_read_are_said(tmp_path, capfd):
+    dataset = class_folders(tmp_path)
+    picture(tmp_path / 'train/b/9.webp', SIZE)
+    assert len(read('mmpretrain', dataset)) == 4
+    said = ''.join(capfd.readouterr())
+    assert f'1 images in {tmp_path}/train (the first is {tmp_path}/train/b/9.webp) are not' in said
+
+    dataset = dict(segmentation(tmp_path), ann_file='')
+    picture(tmp_path / 'img/9.JPG', SIZE)
+    assert len(read('mmseg', dataset, num_classes=3)) == 2
+    assert f'(the first is {tmp_path}/img/9.JPG) are not read' in ''.join(capfd.readouterr())
