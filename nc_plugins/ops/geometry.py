@@ -85,7 +85,8 @@ def regular_strides(x: Tensor) -> Tensor:
     tensors: the gradient of a channels_last weight is wrong, or it raises an error.
     """
     # In torch.compile and torch.export strides may be symbols, and the compiler lays out tensors.
-    if x.shape[0] != 1 or torch.compiler.is_compiling():
+    # A trace would keep the answer of this batch size.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or x.shape[0] != 1:
         return x
     if x.stride(0) >= x.shape[1:].numel():
         return x

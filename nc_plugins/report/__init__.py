@@ -6,7 +6,7 @@ from .page import relative_path, write_report
 from .progress import Screen
 from .runs import Run, read_run
 from .summary import MeanStd, Summary, comparisons, summarize
-from .table import comparison_table, markdown, plain, results_csv, seeds_table
+from .table import comparison_table, escaped, markdown, plain, results_csv, seeds_table
 
 __all__ = [
     'Job',
@@ -16,6 +16,7 @@ __all__ = [
     'Summary',
     'comparison_table',
     'comparisons',
+    'escaped',
     'fingerprint',
     'markdown',
     'plain',

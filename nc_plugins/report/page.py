@@ -12,7 +12,7 @@ from .curves import curves_png
 from .escape import code_block, inline, link
 from .runs import Run
 from .summary import Summary, comparisons
-from .table import comparison_table, markdown, results_csv, seeds_table
+from .table import comparison_table, escaped, markdown, results_csv, seeds_table
 from .verdict import caveats, recorded, verdicts
 
 
@@ -88,7 +88,7 @@ def _comparison(
     sentences = [*verdicts(summaries), *caveats(summaries, jobs)]
     pictures = [line for summary in summaries for line in _picture_lines(summary, out)]
     return [
-        markdown(comparison_table(summaries)),
+        markdown(escaped(comparison_table(summaries))),
         f'{heading} Reading',
         _bullets([*map(inline, sentences)]) or 'A single config has no comparison.',
         f'{heading} Curves',
@@ -97,7 +97,7 @@ def _comparison(
         'are unfinished runs.',
         *([f'{heading} Pictures', *pictures] if pictures else []),
         f'{heading} Every run',
-        markdown(seeds_table(summaries)),
+        markdown(escaped(seeds_table(summaries))),
     ]
 
 

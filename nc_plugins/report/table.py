@@ -79,12 +79,17 @@ def seeds_table(summaries: Sequence[Summary]) -> Table:
     return header, rows
 
 
+def escaped(table: Table) -> Table:
+    """The table with cells that are text, not Markdown."""
+    header, rows = table
+    return [inline(text) for text in header], [[inline(text) for text in row] for row in rows]
+
+
 def markdown(table: Table) -> str:
+    """A table in Markdown. Its cells are Markdown, too: see :func:`escaped`."""
     header, rows = table
     align = [':--', *['--:'] * (len(header) - 1)]
-    return '\n'.join(
-        '| ' + ' | '.join(inline(text) for text in row) + ' |' for row in [header, align, *rows]
-    )
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in [header, align, *rows])
 
 
 def plain(table: Table, width: int | None = None) -> str:

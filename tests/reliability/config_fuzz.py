@@ -67,6 +67,7 @@ TASKS = {
 }
 PACKAGES = (mmdet, mmpretrain, mmseg)  # imported here, so that no fork has to
 MEMORY = 4 * 2**30  # bytes that a training may take in addition
+RESULTS = ('*.pth', '*.partial', 'record.json', 'last_checkpoint')  # not of a failed start
 FAULTS = ('traceback', 'hang', 'crash', 'leftovers')
 
 
@@ -119,7 +120,7 @@ def run(edit: Edit, folder: Path, seconds: float) -> Outcome:
     if status != 1 or len(lines) != 1:
         return Outcome('crash', f'exit status {status}\n{text}')
     if not (work_dir / 'history.jsonl').exists():  # no iteration has ended
-        left = [path for path in work_dir.rglob('*') if path.is_file() and path.suffix != '.log']
+        left = [path for name in RESULTS for path in work_dir.rglob(name)]
         if left:
             return Outcome('leftovers', f'{lines[0]}\n{left}')
     return Outcome('sentence', lines[0])

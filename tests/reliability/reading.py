@@ -8,8 +8,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 from torch import nn
 
+from nc_plugins.datasets.loading import DataError
 from nc_plugins.engine.data_check import DataCheckHook
-from nc_plugins.engine.explain import explain
 from nc_plugins.engine.preflight import check_data
 from nc_plugins.engine.usage import UsageError
 
@@ -40,10 +40,8 @@ def read(scope, dataset, num_classes=2, evaluator=None):
             return [built[index] for index in range(len(built))]
     except UsageError as error:
         return str(error)
-    except Exception as error:
-        if sentence := explain(error):
-            return sentence
-        raise
+    except DataError as error:
+        return error.sentence
 
 
 def picture(path, size=(40, 36), seed=0, mode='RGB', **options):

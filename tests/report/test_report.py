@@ -305,7 +305,11 @@ def test_no_text_of_the_table_is_a_formula(start):
 
 
 def test_markdown_escapes_bars():
-    assert report.markdown((['a'], [['x|y']])).splitlines() == ['| a |', '| :-- |', r'| x\|y |']
+    assert report.markdown(report.escaped((['a'], [['x|y']]))).splitlines() == [
+        '| a |',
+        '| :-- |',
+        r'| x\|y |',
+    ]
 
 
 def test_the_report_needs_neither_torch_nor_openmmlab():
