@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import torch
@@ -41,8 +42,8 @@ def processes(cfg: Config) -> Iterator[None]:
         if launcher != 'none' and get_device() == 'cpu':
             _join_on_cpu(cfg)
         yield
-    except RuntimeError as error:
-        if sentence := _lost_process(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if sentence := _lost_process(_cause(error)):
             raise UsageError(sentence) from error
         raise
     finally:
@@ -95,7 +96,21 @@ def _join_on_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
 
 
-def _lost_process(error: RuntimeError) -> str | None:
+def _cause(error: Exception) -> Exception:
+    """The error that torch's signal handler raises about a killed worker process, if any.
+
+    A broken connection to the worker can show before the signal arrives.
+    """
+    if isinstance(error, RuntimeError):
+        return error
+    try:
+        time.sleep(1)
+    except RuntimeError as cause:
+        return cause
+    return error
+
+
+def _lost_process(error: Exception) -> str | None:
     """A sentence if the error means that another process cannot be reached, else None."""
     text = one_line(error)
     if isinstance(error, (torch.distributed.DistNetworkError, torch.distributed.DistStoreError)):
