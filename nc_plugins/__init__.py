@@ -13,4 +13,5 @@ __all__ = ['__version__', 'convert', 'deploy', 'layer_census']
 
 if find_spec('mmengine') is not None:
     from . import engine  # noqa: F401
+    from .convert import openmmlab  # noqa: F401
     from .layers import registry  # noqa: F401

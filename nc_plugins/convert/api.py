@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from ..layers import NCAffine, split_affines
 from ..layers.join import expect_output, forget_expected
 from ..layers.neighbours import is_convolution
-from .kinds import TARGETS
+from .calibration import Calibration
+from .kinds import TARGETS, norm_kind
 from .plan import Row, make_plan
 from .report import Report, frozen_norms
 from .swap import first_class, swap_conv, swap_norm
@@ -57,7 +58,7 @@ def convert(
         depthwise: 'keep' leaves depthwise convolutions plain, 'convert' makes them NC.
         calibrate: a batch or a loader of batches. The weight and bias of the new norms are set so
             that their outputs have the mean and standard deviation of the old norms' outputs. See
-            :func:`~.calibration.calibrate` for the form of a batch.
+            :class:`~.calibration.Calibration` for the form of a batch.
         optimizers: optimisers of the model. They stay valid. Parameters that the conversion creates
             (of FrozenBatchNorm2d) join the first parameter group of the first.
         dry_run: print the plan and change nothing.
@@ -79,6 +80,11 @@ def convert(
     _check_choice('depthwise', depthwise, ('keep', 'convert'))
     keep = (keep,) if isinstance(keep, str) else tuple(keep)
     optimizers = (optimizers,) if isinstance(optimizers, Optimizer) else tuple(optimizers)
+    if calibrate is not None and to == 'BN':
+        raise ValueError(
+            "calibrate does not set running statistics, which to='BN' needs: run some batches in "
+            'training mode instead'
+        )
     _check_model(model)
     _check_keep(model, keep)
     _check_optimizers(model, optimizers)
@@ -88,10 +94,18 @@ def convert(
         print(report)
         return model, report
     split_affines(model)
+    calibration = None
+    if calibrate is not None:
+        norms = [row.module for row in report.converted if norm_kind(row.module)]
+        calibration = Calibration(model, norms, calibrate)
     created = _apply(model, report.rows)
     if created and optimizers:
         optimizers[0].param_groups[0]['params'].extend(created)
     report.notes += _notes(report.rows, len(created), optimizers)
+    if calibration:
+        report.error_before = calibration.error()
+        calibration.apply()
+        report.error_after = calibration.error()
     return model, report
 
 

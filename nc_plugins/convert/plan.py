@@ -217,7 +217,7 @@ def _unknown(module: nn.Module) -> str:
         return 'its weight is parametrized (torch.nn.utils.parametrize)'
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         return f'{name} has no shape yet: run the model once before convert()'
-    return f'{known_as(module)} computes its output in its own way'
+    return f'{known_as(module)} is a class that convert() does not know'
 
 
 def _describe(module: nn.Module) -> str:

@@ -69,7 +69,7 @@ LEFT = {
     'a class with a forward of its own': (
         Wrapped,
         'conv',
-        'tests.Doubled computes its output in its own way',
+        'tests.Doubled is a class that convert() does not know',
     ),
     'a parametrization': (
         parametrized,
@@ -79,7 +79,7 @@ LEFT = {
     'no form in NC': (
         lambda: nn.Sequential(nn.ConvTranspose3d(3, 8, 1), nn.BatchNorm3d(8)),
         '0',
-        'torch.ConvTranspose3d computes its output in its own way',
+        'torch.ConvTranspose3d is a class that convert() does not know',
     ),
     'a lazy convolution': (
         lambda: nn.Sequential(nn.LazyConv2d(8, 1), nn.BatchNorm2d(8)),
