@@ -25,7 +25,7 @@ CLASSIFICATION = [
     'rich',
 ]
 OPENMMLAB = [*CLASSIFICATION, 'onedl-mmdetection>=3.5', 'onedl-mmsegmentation>=1.4']
-DEV = ['pre-commit', 'pytest', 'pytest-xdist', 'ruff', 'scikit-learn', 'matplotlib']
+DEV = ['pre-commit', 'pytest', 'pytest-xdist', 'ruff', 'scikit-learn', 'matplotlib', 'timm']
 
 
 def report_not_built(reason: str) -> None:

@@ -145,8 +145,8 @@ def _notes(rows: list[Row], created: int, optimizers: tuple) -> list[str]:
     if frozen:
         notes.append(
             f'{frozen} converted norms are frozen (requires_grad=False), so their gain and bias do '
-            'not fit the new convolutions: report.unfreeze() makes them trainable; a model with '
-            'frozen_stages needs frozen_stages=-1 in its config'
+            'not fit the new convolutions: report.unfreeze() makes them trainable, and in a config '
+            'frozen_stages=-1 and norm_cfg=dict(requires_grad=True)'
         )
     if created and not optimizers:
         notes.append(

@@ -1,5 +1,9 @@
 """NCModel in configs of mmpretrain, mmseg and mmdet."""
 
+import sys
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 import torch
 from mmcv.cnn import ConvModule
@@ -124,3 +128,34 @@ def test_deformable_convolutions_stay_and_say_so():
         'mmcv.ModulatedDeformConv2dPack is a class that convert() does not know',
     )
     assert kinds['bn'] == ('GN', 'conv before it stays')
+
+
+def upstream(scope, file):
+    """The model config of an upstream config, without pretrained weights."""
+    import_module(scope)
+    folder = Path(sys.modules[scope].__file__).parent / '.mim' / 'configs'
+    init_default_scope(scope)
+    model = Config.fromfile(folder / file).model
+    model.pop('pretrained', None)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('scope', 'file', 'left'),
+    [
+        ('mmdet', 'rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 8),  # shared convolutions in the head
+        ('mmseg', 'bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024.py', 17),
+        ('mmseg', 'hrnet/fcn_hr18s_4xb2-40k_cityscapes-512x1024.py', 0),
+        ('mmdet', 'retinanet/retinanet_r50_fpn_1x_coco.py', 0),
+    ],
+)
+def test_networks_that_the_two_slots_swap_in_part(scope, file, left):
+    """No BatchNorm is left, and GroupNorm stands behind depthwise convolutions alone."""
+    plain = layer_census(MODELS.build(upstream(scope, file)))
+    model = MODELS.build({'type': 'NCModel', 'model': upstream(scope, file)})
+    census = layer_census(model)
+    assert (census['BN'], census['GN']) == (0, left)
+    assert census['NCAffine'] == plain['BN'] - left
+    with torch.no_grad():  # the first forward checks every pair
+        model.eval()(torch.randn(1, 3, 64, 64), mode='tensor')
