@@ -23,12 +23,18 @@ def neighbours(model: nn.Module) -> Iterator[Neighbours]:
     """Every convolution whose next sibling is a norm with as many channels.
 
     Registration order is the order of execution in the networks of torchvision, timm and OpenMMLab.
-    mmcv's ConvModule says its order, which counts instead. Modules that compute nothing may stand
-    between the two, and either may be at the end of an nn.Sequential. A ModuleList of convolutions
-    and one of norms behind it are pairs in their order, as in Res2Net.
+    mmcv's ConvModule says its order, which counts instead. Between the two there may be an
+    nn.Identity. Inside an nn.Sequential, either may be at the end of another one; elsewhere an
+    nn.Sequential is often a branch. A ModuleList of convolutions and one of norms are pairs in
+    their order, as in Res2Net.
     """
     for path, parent in model.named_modules():
-        children = [open_sequential(*item) for item in ordered_children(parent, path)]
+        in_order = _runs_in_order(parent)
+        children = [
+            open_sequential(*item) if in_order else [item]
+            for item in ordered_children(parent, path)
+            if not isinstance(item[1], nn.Identity)
+        ]
         children = [leaves for leaves in children if leaves]
         for index, (before, behind) in enumerate(pairwise(children)):
             after = behind[1:] or next(iter(children[index + 2 :]), [])
@@ -79,11 +85,15 @@ def ordered_children(parent: nn.Module, path: str) -> list[tuple[str, nn.Module]
     return sorted(children, key=position)
 
 
+def _runs_in_order(module: nn.Module) -> bool:
+    return type(module).forward is nn.Sequential.forward
+
+
 def open_sequential(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
     """The modules that an nn.Sequential runs one after the other; other modules as they are."""
     if isinstance(module, nn.Identity):
         return []
-    if type(module).forward is not nn.Sequential.forward:
+    if not _runs_in_order(module):
         return [(path, module)]
     children = ordered_children(module, path)
     return [leaf for item in children for leaf in open_sequential(*item)]

@@ -192,6 +192,24 @@ def test_pairs_across_containers(build, convs, norms):
     step(model)
 
 
+class Branches(nn.Module):
+    """A projection, and a branch that begins with a norm, as in MaxViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Sequential(nn.AvgPool2d(1), nn.Conv2d(3, 3, 1))
+        self.branch = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+    def forward(self, x):
+        return self.projection(x) + self.branch(x)
+
+
+def test_branches_are_no_pairs():
+    model = Branches()
+    assert plan(model)['projection.1'][0] is None
+    step(model)
+
+
 def test_a_norm_shared_by_two_convolutions_of_which_one_stays():
     norm = nn.BatchNorm2d(8)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), norm, nn.ReLU(), nn.Conv2d(8, 8, 1, groups=8), norm)
