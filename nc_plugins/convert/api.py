@@ -144,8 +144,8 @@ def _notes(rows: list[Row], created: int, optimizers: tuple) -> list[str]:
     frozen = len(frozen_norms(rows))
     if frozen:
         notes.append(
-            f'{frozen} converted norms are frozen (requires_grad=False), so their gain and bias do '
-            'not fit the new convolutions: report.unfreeze() makes them trainable, and in a config '
+            f'Frozen (requires_grad=False) converted norms: {frozen}. Their gain and bias do not '
+            'fit the new convolutions: report.unfreeze() makes them trainable, and in a config '
             'frozen_stages=-1 and norm_cfg=dict(requires_grad=True)'
         )
     if created and not optimizers:

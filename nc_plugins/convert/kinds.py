@@ -22,12 +22,12 @@ from . import forms
 TARGETS = {
     'NC': ('NC', 'NC'),
     'NCWS': ('NCWS', 'NC'),
-    'GN': ('conv', 'GN'),
+    'GN': ('plain', 'GN'),
     'WS+GN': ('ConvWS', 'GN'),
-    'BN': ('conv', 'BN'),
-    'IN': ('conv', 'IN'),
-    'LN': ('conv', 'LN'),
-    'PN': ('conv', 'PN'),
+    'BN': ('plain', 'BN'),
+    'IN': ('plain', 'IN'),
+    'LN': ('plain', 'LN'),
+    'PN': ('plain', 'PN'),
 }
 
 _PLAIN = {'mmcv.Conv2d', 'mmcv.Conv3d', 'mmcv.ConvTranspose2d'}
@@ -78,7 +78,7 @@ def torch_class(conv: nn.Module) -> type | None:
 
 
 def conv_kind(conv: nn.Module) -> str | None:
-    """'NC', 'NCWS', 'ConvWS' or 'conv', or None for a class that convert() does not know."""
+    """'NC', 'NCWS', 'ConvWS' or 'plain', or None for a class that convert() does not know."""
     base, cls = torch_class(conv), type(conv)
     if base is None or hasattr(conv, 'parametrizations') or isinstance(conv, LazyModuleMixin):
         return None
@@ -87,7 +87,7 @@ def conv_kind(conv: nn.Module) -> str | None:
     if known_as(conv) in _STANDARDIZED or isinstance(conv, forms.StandardizedWeight):
         return 'ConvWS'
     inherits = cls.forward is base.forward and cls._conv_forward is base._conv_forward
-    return 'conv' if inherits or known_as(conv) in _PLAIN | _SAME_PADDING else None
+    return 'plain' if inherits or known_as(conv) in _PLAIN | _SAME_PADDING else None
 
 
 def norm_kind(norm: nn.Module) -> str | None:

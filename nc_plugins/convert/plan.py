@@ -86,18 +86,23 @@ class _Planner:
 
     def _plan_conv(self, conv) -> tuple[str | None, str]:
         kind, wanted = conv_kind(conv), self._wanted(conv)
-        if self.conv_to == 'conv' and kind in (wanted, None):
+        if self.conv_to == 'plain' and kind in (wanted, None):
             return None, ''  # only the norms change
+        first = first_kind(conv)
+        if kind == wanted and (first == kind or conv not in self.reasons):
+            return None, f'is {wanted} already'
         if conv in self.reasons:
-            first = first_kind(conv)  # undoes an earlier conversion to another kind
-            undo = first != kind and conv not in self.kept
+            undo = first != kind and conv not in self.kept  # an earlier conversion
             return first if undo else None, self.reasons[conv]
-        return (None, f'is {wanted} already') if kind == wanted else (wanted, '')
+        return wanted, ''
+
+    def _becomes_nc(self, conv) -> bool:
+        return (self._plan_conv(conv)[0] or conv_kind(conv)) in ('NC', 'NCWS')
 
     def _wanted(self, conv) -> str:
         # Weight standardisation is part of a network that was built with it.
         if first_kind(conv) in ('ConvWS', 'NCWS'):
-            return {'NC': 'NCWS', 'conv': 'ConvWS'}.get(self.conv_to, self.conv_to)
+            return {'NC': 'NCWS', 'plain': 'ConvWS'}.get(self.conv_to, self.conv_to)
         return self.conv_to
 
     def _reasons_of_convs(self) -> dict[nn.Module, str]:
@@ -125,8 +130,8 @@ class _Planner:
         if kind is None:
             return _unknown(conv)
         if getattr(conv, 'affine', False) and kind in ('NC', 'NCWS'):
-            return 'has a gain and bias of its own' if self.conv_to == 'conv' else None
-        if kind in ('NC', 'NCWS') and self.conv_to == 'conv':
+            return 'has a gain and bias of its own' if self.conv_to == 'plain' else None
+        if kind in ('NC', 'NCWS') and self.conv_to == 'plain':
             return None  # the way back
         if not has_form(self._wanted(conv), conv):
             return f'there is no {self.conv_to} form of {torch_class(conv).__name__}'
@@ -155,7 +160,8 @@ class _Planner:
             return None, 'no convolution before it (features of a linear layer)'
         wanted, reason = self.norm_to, ''
         if wanted == 'NC' and (plain := self._why_not_affine(norm)):
-            wanted, reason = 'GN', plain
+            first = first_kind(norm)
+            wanted, reason = 'GN' if first == 'BN' else first, plain
         if kind == wanted:
             return None, reason or f'is {wanted} already'
         if wanted == 'PN' and norm.weight is None:
@@ -166,10 +172,10 @@ class _Planner:
         """Why a norm cannot become the affine of NC: nothing would normalise its input."""
         before = self.convs_before.get(norm)
         if before:
-            staying = [conv for conv in before if conv in self.reasons]
+            staying = [conv for conv in before if not self._becomes_nc(conv)]
             return f'{self.paths[staying[0]][0]} before it stays' if staying else None
         conv = self.conv_behind.get(norm)
-        if conv is not None and conv not in self.reasons:
+        if conv is not None and self._becomes_nc(conv):
             return None  # pre-activation: NC standardises the patches that come out of it
         return 'no convolution directly before it'
 
@@ -217,7 +223,9 @@ def _unknown(module: nn.Module) -> str:
         return 'its weight is parametrized (torch.nn.utils.parametrize)'
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         return f'{name} has no shape yet: run the model once before convert()'
-    return f'{known_as(module)} is a class that convert() does not know'
+    if is_convolution(module):
+        return f'NC has no form of {known_as(module)}'
+    return f'convert() does not know {known_as(module)}'
 
 
 def _describe(module: nn.Module) -> str:

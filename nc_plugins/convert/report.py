@@ -58,9 +58,8 @@ class Report:
     def summary(self) -> str:
         """The table's totals, and the notes, without the table."""
         became = Counter((_slot(row.module), row.kind) for row in self.converted)
-        counts = [f'{count} {slot}s become {kind}' for (slot, kind), count in became.items()]
-        stay = Counter(_slot(row.module) for row in self.left)
-        counts += [f'{count} {slot}s stay' for slot, count in stay.items()]
+        stay = Counter((_slot(row.module), None) for row in self.left)
+        counts = [_sentence(count, *what) for what, count in (became | stay).items()]
         lines = [f'convert to {self.to}: {", ".join(counts) or "nothing to convert"}']
         if self.error_after is not None:
             lines.append(
@@ -91,6 +90,12 @@ def frozen_norms(rows: list[Row]) -> list[nn.Module]:
         and norm_kind(row.module)
         and any(not p.requires_grad for p in row.module.parameters(recurse=False))
     ]
+
+
+def _sentence(count: int, slot: str, kind: str | None) -> str:
+    one = count == 1
+    verb = ('becomes' if one else 'become') if kind else ('stays' if one else 'stay')
+    return ' '.join(filter(None, [str(count), slot if one else f'{slot}s', verb, kind]))
 
 
 def _slot(module: nn.Module) -> str:

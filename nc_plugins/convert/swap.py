@@ -43,7 +43,7 @@ def first_class(module: nn.Module) -> type:
 
 
 def swap_conv(conv: nn.Module, kind: str) -> None:
-    """Make ``conv`` a convolution of the kind 'NC', 'NCWS', 'ConvWS' or 'conv'."""
+    """Make ``conv`` a convolution of the kind 'NC', 'NCWS', 'ConvWS' or 'plain'."""
     _restore(conv)
     if conv_kind(conv) != kind:
         _become(conv, make_conv(kind, conv), conv_kind(conv))
@@ -58,8 +58,9 @@ def swap_norm(norm: nn.Module, kind: str, dims: int, like: Tensor) -> None:
 
     Args:
         dims: positions have so many axes, which decides the class of BatchNorm and InstanceNorm.
-        like: has the dtype and the device of new running statistics.
+        like: has the dtype and the device of new running statistics if the norm has no weight.
     """
+    like = like if norm.weight is None else norm.weight
     _restore(norm)
     if is_frozen_batch_norm(norm):
         _make_batch_norm(norm, dims, like)

@@ -77,7 +77,7 @@ def test_frozen_norms_are_told_and_can_be_unfrozen():
     model = convnet()
     model[1].requires_grad_(False)
     _, report = nc_plugins.convert(model)
-    assert '1 converted norms are frozen' in str(report) and 'report.unfreeze()' in str(report)
+    assert 'converted norms: 1. ' in str(report) and 'report.unfreeze()' in str(report)
     assert not model[1].weight.requires_grad
     assert report.unfreeze() == 1
     assert model[1].weight.requires_grad and model[1].bias.requires_grad

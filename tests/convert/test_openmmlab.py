@@ -125,7 +125,7 @@ def test_deformable_convolutions_stay_and_say_so():
     kinds = {row.path: (row.kind, row.reason) for row in report.rows}
     assert kinds['conv'] == (
         None,
-        'mmcv.ModulatedDeformConv2dPack is a class that convert() does not know',
+        'NC has no form of mmcv.ModulatedDeformConv2dPack',
     )
     assert kinds['bn'] == ('GN', 'conv before it stays')
 

@@ -34,7 +34,7 @@ def test_depthwise_convolutions_are_converted_on_request():
     model = Residual()
     rows = plan(model, depthwise='convert')
     assert rows['conv2'] == rows['bn2'] == ('NC', '')
-    assert plan(model)['conv2'] == ('conv', 'depthwise: a patch is one channel')  # and back
+    assert plan(model)['conv2'] == ('plain', 'depthwise: a patch is one channel')  # and back
     assert type(model.conv2) is nn.Conv2d
     model(X)
 
@@ -69,7 +69,7 @@ LEFT = {
     'a class with a forward of its own': (
         Wrapped,
         'conv',
-        'tests.Doubled is a class that convert() does not know',
+        'NC has no form of tests.Doubled',
     ),
     'a parametrization': (
         parametrized,
@@ -79,7 +79,7 @@ LEFT = {
     'no form in NC': (
         lambda: nn.Sequential(nn.ConvTranspose3d(3, 8, 1), nn.BatchNorm3d(8)),
         '0',
-        'torch.ConvTranspose3d is a class that convert() does not know',
+        'NC has no form of torch.ConvTranspose3d',
     ),
     'a lazy convolution': (
         lambda: nn.Sequential(nn.LazyConv2d(8, 1), nn.BatchNorm2d(8)),
@@ -113,10 +113,17 @@ def test_left_overs_have_a_reason(name):
     assert repr(model.get_submodule(path)) == before
 
 
-def test_a_norm_behind_a_convolution_that_stays_becomes_group_norm():
+def test_batch_norm_behind_a_convolution_that_stays_becomes_group_norm():
     model = Wrapped()
     assert plan(model)['norm'] == ('GN', 'conv before it stays')
     step(model)
+
+
+def test_other_norms_behind_a_convolution_that_stays_stay():
+    """They do not depend on the batch."""
+    model = Wrapped()
+    model.norm = nn.InstanceNorm2d(8)
+    assert plan(model)['norm'] == (None, 'conv before it stays')
 
 
 class PreActivation(nn.Module):
@@ -236,13 +243,18 @@ def test_keep_of_a_module_keeps_everything_inside():
     assert layer_census(model['stem'])['NC'] == 0 and layer_census(model['rest'])['NC'] == 2
 
 
+def test_depthwise_layers_of_nc_that_the_user_built_stay():
+    model = nn.Sequential(NCConv2d(3, 3, 3, groups=3), NCAffine(3))
+    assert plan(model) == {path: (None, 'is NC already') for path in '01'}
+
+
 def test_a_network_that_has_layers_of_nc_already():
     model = nn.Sequential(
         NCConv2d(3, 8, 3, bias=False), NCAffine(8), NCConv2d(8, 8, 3, affine=True)
     )
     assert plan(model) == {path: (None, 'is NC already') for path in '012'}
     rows = plan(model, to='GN')
-    assert rows['0'] == ('conv', '') and rows['1'] == ('GN', '')
+    assert rows['0'] == ('plain', '') and rows['1'] == ('GN', '')
     assert rows['2'] == (None, 'has a gain and bias of its own')
     assert plan(model)['0'] == ('NC', '')
     model(X)
