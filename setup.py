@@ -30,7 +30,16 @@ OPENMMLAB = [
     'onedl-mmsegmentation>=1.4',
     'msgspec',
 ]
-DEV = ['pre-commit', 'pytest', 'pytest-xdist', 'hypothesis', 'ruff', 'scikit-learn', 'matplotlib']
+DEV = [
+    'pre-commit',
+    'pytest',
+    'pytest-xdist',
+    'hypothesis',
+    'ruff',
+    'scikit-learn',
+    'matplotlib',
+    'timm',
+]
 
 
 def report_not_built(reason: str) -> None:

@@ -15,7 +15,7 @@ ROOMS = {
     'layers': {'ops'},
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
-    'engine': {'ops', 'layers', 'datasets', 'records'},
+    'engine': {'ops', 'layers', 'convert', 'datasets', 'records'},
     'datasets': set(),
     'processes': set(),
     'records': set(),

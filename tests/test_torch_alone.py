@@ -27,6 +27,9 @@ from nc_plugins.layers import NCConv2d
 
 out = NCConv2d(3, 4, 3, padding=1)(torch.randn(2, 3, 8, 8))
 out.square().sum().backward()
+model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+nc_plugins.convert(model)[0](torch.randn(2, 3, 8, 8))
+assert isinstance(model[0], NCConv2d)
 print(nc_plugins.__version__, tuple(out.shape))
 """
 

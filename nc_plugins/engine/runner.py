@@ -15,6 +15,8 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..convert.kinds import TARGETS
+from ..convert.openmmlab import convert_config
 from ..records import LOCK
 from .config_files import is_data, read_config, registered_types_only
 from .distributed import processes
@@ -65,6 +67,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'key="[a,b]" or key=a,b',
     )
     parser.add_argument(
+        '--to',
+        choices=TARGETS,
+        help='convert the model to this kind of normalisation, see docs/convert.md',
+    )
+    parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
         help='load checkpoints that contain more than data; they can run code',
@@ -95,7 +102,7 @@ def configured(args: argparse.Namespace) -> Iterator[Config]:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read ``args.config``, then apply --cfg-options, --launcher and --work-dir, in this order."""
+    """Read ``args.config``, then apply --cfg-options, --to, --launcher and --work-dir."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
     if not path.is_file():
@@ -112,11 +119,16 @@ def load_config(args: argparse.Namespace) -> Config:
             raise UsageError(f'--cfg-options does not fit the config: {one_line(e)}') from e
 
     check_structure(cfg)
+    name = path.stem
+    if args.to:
+        convert_config(cfg, args.to)
+        name += f'_to-{args.to.lower()}'
+
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', path.stem))
+        cfg.work_dir = str(Path('work_dirs', name))
     if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
         raise UsageError(f'work_dir must be a folder, got the file {cfg.work_dir}')
     _set_loader_defaults(cfg)

@@ -23,6 +23,7 @@ class NormalizedConv:
 
     _operator: str  # the name in nc_plugins.ops
     _joined = None  # the NCAffine whose gain and bias this layer applies, see join.py
+    _expected_by = 0  # number of norms that check for its output in their first forward
     _swap_checked = False  # see half_swap.py
 
     def __init__(
@@ -93,8 +94,8 @@ class NormalizedConv:
         if self.transposed and self.groups > 1:
             grouped = weight.unflatten(0, (self.groups, -1))
             dims = [1, *range(3, grouped.dim())]
-            return _standardize(grouped, dims).flatten(0, 1)
-        return _standardize(weight, dims)
+            return standardize_filters(grouped, dims).flatten(0, 1)
+        return standardize_filters(weight, dims)
 
     def extra_repr(self) -> str:
         text = f'{super().extra_repr()}, eps={self.eps}'
@@ -132,7 +133,7 @@ class NormalizedConv:
             gain, self.stride, padding, self.dilation, self.groups, output_padding, self.eps,
             self.center, self.scale, self.backend,
         )  # fmt: skip
-        if self._joined is not None:
+        if self._joined is not None or self._expected_by:
             tag_output(self, out)
         return out
 
@@ -161,7 +162,7 @@ def pad(layer, input: Tensor) -> tuple[Tensor, str | tuple[int, ...]]:
     return F.pad(input, layer._reversed_padding_repeated_twice, mode=layer.padding_mode), 0
 
 
-def _standardize(weight: Tensor, dims: list[int]) -> Tensor:
+def standardize_filters(weight: Tensor, dims: list[int]) -> Tensor:
     centered = weight - weight.mean(dims, keepdim=True)
     std = weight.std(dims, keepdim=True)
     # I standardised taps on standardised patches give outputs of size sqrt(I), and no GroupNorm

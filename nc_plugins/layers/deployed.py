@@ -75,6 +75,8 @@ def _deploy_layer(layer: NormalizedConv) -> None:
 class DeployedAffine(nn.Module):
     """An NCAffine of a deployed model. Its convolution applies the affine."""
 
+    _expects = None
+
     def forward(self, input: Tensor) -> Tensor:
         check_input(self, input)
         return input
@@ -82,6 +84,9 @@ class DeployedAffine(nn.Module):
 
 class DeployedConv(nn.Module):
     """An NC layer of a model that :func:`deploy` returned. It has the attributes of nn.ConvNd."""
+
+    _joined = None
+    _expected_by = 0
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         extra = None
@@ -100,11 +105,9 @@ class DeployedConv(nn.Module):
             self.stride, padding, self.dilation, self.groups, extra, self.eps, self.center,
             self.scale, self.backend, folded,
         )  # fmt: skip
-        if self._joined is not None:
+        if self._joined is not None or self._expected_by:
             tag_output(self, out)
         return out
-
-    _joined = None
 
     def train(self, mode: bool = True):
         if mode:

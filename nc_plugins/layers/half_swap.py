@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from .join import neighbours
+from .neighbours import neighbours
 
 _waiting: WeakSet[nn.Module] = WeakSet()  # layers whose model has not been checked
 _handle = None  # of the hook, while layers wait

@@ -9,57 +9,15 @@ Parameters, names and the state dict do not move. :func:`split_affines` undoes i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .neighbours import neighbours
+
 _TAG = '_nc_joined'  # on the output of a joined convolution: (id of the convolution, version)
 _READ = '_nc_read'  # on the same tensor, once its norm has returned it
-
-
-class Neighbours(NamedTuple):
-    """A convolution and a norm that their parent registers one after the other."""
-
-    conv_path: str
-    conv: nn.Module
-    norm_path: str
-    norm: nn.Module
-    parent: nn.Module
-
-
-def neighbours(model: nn.Module) -> Iterator[Neighbours]:
-    """Every convolution whose next sibling is a norm with as many channels.
-
-    Registration order is the order of execution in the networks of torchvision, timm and OpenMMLab.
-    mmcv's ConvModule says its order, which counts instead.
-    """
-    for path, parent in model.named_modules():
-        if not _norm_follows_conv(parent):
-            continue
-        children = [(name, child) for name, child in parent._modules.items() if child is not None]
-        following = [child for _, child in children[2:]] + [None]
-        for (conv_name, conv), (norm_name, norm), after in zip(
-            children, children[1:], following, strict=False
-        ):
-            is_conv = all(hasattr(conv, n) for n in ('weight', 'kernel_size', 'out_channels'))
-            # In the order conv1, conv2, norm1, norm2 siblings are no pairs.
-            if is_conv and _channels(norm) == conv.out_channels and _channels(after) is None:
-                prefix = f'{path}.' if path else ''
-                yield Neighbours(prefix + conv_name, conv, prefix + norm_name, norm, parent)
-
-
-def _channels(norm: nn.Module | None) -> int | None:
-    """Number of channels if the module is a norm over channels, else None."""
-    return getattr(norm, 'num_features', getattr(norm, 'num_channels', None))
-
-
-def _norm_follows_conv(parent: nn.Module) -> bool:
-    order = getattr(parent, 'order', None)  # of mmcv's ConvModule, such as ('conv', 'norm', 'act')
-    if not isinstance(order, (tuple, list)) or not {'conv', 'norm'} <= set(order):
-        return True
-    return order.index('norm') == order.index('conv') + 1
+_OUTPUT = '_nc_output'  # on the output of a convolution whose norm expects it, in the same form
 
 
 def join_affines(model: nn.Module) -> int:
@@ -141,8 +99,9 @@ def _drop_orphans(model: nn.Module) -> int:
 
 
 def without_join(replica: nn.Module) -> nn.Module:
-    """Split one replica of nn.DataParallel. Its join would refer to the original modules."""
-    replica.__dict__.pop('_joined', None)
+    """Split one replica of nn.DataParallel. It would refer to the original modules."""
+    for name in ('_joined', '_expects', '_expected_by'):
+        replica.__dict__.pop(name, None)
     return replica
 
 
@@ -156,7 +115,44 @@ def applied_affine(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor
 def tag_output(conv: nn.Module, out: Tensor) -> None:
     """Tag the output of a joined convolution, for :func:`check_input` of its norm."""
     if isinstance(out, Tensor) and not torch.compiler.is_compiling():
-        setattr(out, _TAG, (id(conv), _version(out)))
+        if conv._joined is not None:
+            setattr(out, _TAG, (id(conv), _version(out)))
+        if conv._expected_by:
+            setattr(out, _OUTPUT, (id(conv), _version(out)))
+
+
+def expect_output(norm: nn.Module, norm_path: str, convs: dict[str, nn.Module]) -> None:
+    """Check in the first forward of ``norm`` that its input is the output of one of ``convs``.
+
+    Args:
+        convs: the convolutions by path. A norm that several of them share has several.
+    """
+    forget_expected(norm)
+    norm.__dict__['_expects'] = (norm_path, convs)
+    for conv in convs.values():
+        conv.__dict__['_expected_by'] = conv._expected_by + 1
+
+
+def forget_expected(norm: nn.Module) -> None:
+    """Undo :func:`expect_output`."""
+    _, convs = norm.__dict__.pop('_expects', (None, {}))
+    for conv in convs.values():
+        conv.__dict__['_expected_by'] -= 1
+        if not conv._expected_by:
+            del conv.__dict__['_expected_by']
+
+
+def _check_expected(norm: nn.Module, input: Tensor) -> None:
+    from .half_swap import HalfSwapError
+
+    norm_path, convs = norm._expects
+    if getattr(input, _OUTPUT, None) not in [(id(c), _version(input)) for c in convs.values()]:
+        raise HalfSwapError(
+            f'{norm_path} became the affine of {" and ".join(convs)}, but its input is not the '
+            f'unchanged output of that convolution: build the model again and convert it with '
+            f"keep=['{norm_path}']"
+        )
+    forget_expected(norm)
 
 
 def check_input(norm: nn.Module, input: Tensor) -> None:
@@ -166,6 +162,8 @@ def check_input(norm: nn.Module, input: Tensor) -> None:
     """
     if not isinstance(input, Tensor) or torch.compiler.is_compiling():
         return  # a torch.fx proxy, or a graph is captured: there is no module call to check
+    if norm._expects is not None:
+        _check_expected(norm, input)
     if norm._joined is None:
         if hasattr(input, _TAG) and not hasattr(input, _READ):
             raise RuntimeError(

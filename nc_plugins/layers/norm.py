@@ -32,6 +32,7 @@ class NCAffine(nn.GroupNorm):
 
     _abbr_ = 'nc'
     _joined = None  # the convolution that applies this affine, see join.py
+    _expects = None  # the convolutions before it, until the first forward, see join.py
     _swap_checked = False  # see half_swap.py
 
     def __init__(

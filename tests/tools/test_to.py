@@ -1,0 +1,61 @@
+"""tools/train.py and tools/test.py with --to: any config with another kind of normalisation."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('mmpretrain')
+import cv2
+import numpy as np
+import train
+from mmengine.registry import MODELS, init_default_scope
+
+from nc_plugins import layer_census
+from nc_plugins.engine.runner import load_config
+
+ROOT = Path(__file__).parents[2]
+DIGITS = 'configs/classification/resnet18_gn_1xb2_digits.py'
+NARROW = ['model.backbone.stem_channels=8', 'model.backbone.base_channels=8']
+NARROW += ['model.head.in_channels=64']
+
+
+@pytest.mark.parametrize(('to', 'conv', 'norm'), [('NC', 'NC', 'NCAffine'), ('BN', 'conv', 'BN')])
+def test_the_model_is_converted_and_its_options_and_names_stay(to, conv, norm):
+    args = ['--cfg-options', *NARROW]
+    plain = load_config(train.parse_args([str(ROOT / DIGITS), *args]))
+    cfg = load_config(train.parse_args([str(ROOT / DIGITS), '--to', to, *args]))
+    assert cfg.work_dir == f'work_dirs/resnet18_gn_1xb2_digits_to-{to.lower()}'
+    init_default_scope('mmpretrain')
+    model, names = MODELS.build(cfg.model), MODELS.build(plain.model).state_dict().keys()
+    assert {kind: n for kind, n in layer_census(model).items() if n} == {conv: 20, norm: 20}
+    assert model.state_dict().keys() >= names
+
+
+def test_an_unknown_kind_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_args([DIGITS, '--to', 'XN'])
+    assert "argument --to: invalid choice: 'XN'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_and_testing_with_to(tmp_path):
+    def run(tool, *args):
+        command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    rng, data = np.random.default_rng(0), tmp_path / 'digits'
+    for name in [f'{split}/{label}' for split in ('train', 'val') for label in range(10)]:
+        (data / name).mkdir(parents=True)
+        cv2.imwrite(str(data / name / '0.png'), rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    roots = [f'{s}_dataloader.dataset.data_root={data}' for s in ('train', 'val', 'test')]
+    options = ['--to', 'NC', '--work-dir', tmp_path / 'work', '--cfg-options', *roots, *NARROW]
+    log = run('train.py', DIGITS, *options, 'train_cfg.max_epochs=1')
+    assert 'convert to NC: 20 convolutions become NC, 20 norms become NC' in log
+    assert '20 NC convolutions joined with their NCAffine' in log
+    run('test.py', DIGITS, tmp_path / 'work' / 'epoch_1.pth', *options)
+    assert json.loads((tmp_path / 'work' / 'record.json').read_text())['census']['NC'] == 20

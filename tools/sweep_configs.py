@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Convert the models of many upstream configs to NC and write a Markdown table.
+
+    python tools/sweep_configs.py --out docs/convert-configs.md
+
+Of each folder in FOLDERS the config with the shortest name is taken. Its model is built with random
+weights, converted as NCModel does it, and trained for one step on two random pictures.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib
+import os
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from command_line import required_imports, run_tool
+
+with required_imports():
+    import torch
+    from mmdet.testing import demo_mm_inputs
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.structures import PixelData
+    from mmpretrain.structures import DataSample
+    from mmseg.structures import SegDataSample
+    from torch import nn
+
+    import nc_plugins
+    from nc_plugins.convert.kinds import norm_kind
+
+FOLDERS = {
+    'mmdet': """atss autoassign cascade_rcnn dcn ddod detectors double_heads dyhead efficientnet
+        faster_rcnn fcos foveabox free_anchor fsaf gcnet gfl gn gn+ws guided_anchoring hrnet
+        libra_rcnn mask_rcnn nas_fcos nas_fpn paa pafpn regnet res2net resnest retinanet rtmdet
+        scratch solo ssd tood vfnet yolo yolof yolox""",
+    'mmseg': """ann apcnet bisenetv1 bisenetv2 ccnet cgnet danet ddrnet deeplabv3 deeplabv3plus
+        dmnet dnlnet emanet encnet erfnet fastfcn fastscnn fcn gcnet hrnet icnet isanet mobilenet_v2
+        mobilenet_v3 nonlocal_net ocrnet pidnet psanet pspnet resnest segnext sem_fpn stdc unet
+        upernet""",
+    'mmpretrain': """cspnet densenet edgenext efficientnet efficientnet_v2 hrnet inception_v3
+        mobilenet_v2 mobilenet_v3 mobileone mobilevit regnet repvgg res2net resnest resnet resnext
+        seresnet shufflenet_v1 shufflenet_v2 van vgg wrn""",
+}
+SIZE = 128  # pixels
+HEADER = """| config | BN and GN | to NC | to GN | stay | why not NC | step |
+| --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def step(model: nn.Module, scope: str) -> None:
+    """Train one step on random pictures. Raises RuntimeError if a gradient is not finite."""
+    torch.manual_seed(0)
+    if scope == 'mmdet':
+        shapes = [[3, SIZE, SIZE]] * 2
+        masks = any('mask' in name for name, _ in model.named_modules())
+        data = demo_mm_inputs(2, shapes, num_classes=2, with_mask=masks, with_semantic=True)
+    else:
+        samples = [SegDataSample(), SegDataSample()] if scope == 'mmseg' else []
+        for sample in samples:
+            sample.gt_sem_seg = PixelData(data=torch.randint(0, 2, (1, SIZE, SIZE)))
+        samples = samples or [DataSample().set_gt_label(label) for label in (0, 1)]
+        pictures = [torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8) for _ in samples]
+        data = {'inputs': pictures, 'data_samples': samples}
+        if scope == 'mmpretrain':
+            data['inputs'] = torch.stack(pictures)
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise RuntimeError(f'the gradient of {name} is not finite')
+
+
+def row(scope: str, name: str, cfg: Config) -> str:
+    """The table's row of a config."""
+    init_default_scope(scope)
+    cfg.model.pop('pretrained', None)
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    preprocessor = cfg.model.get('data_preprocessor', {})
+    preprocessor.pop('batch_augments', None)
+    if 'size' in preprocessor:
+        preprocessor.size = (SIZE, SIZE)
+    model = MODELS.build(cfg.model)
+    kinds = {module: kind for module in model.modules() if (kind := norm_kind(module))}
+    norms = [module for module, kind in kinds.items() if kind in ('BN', 'GN')]
+    _, report = nc_plugins.convert(model.train())
+    rows = {row.module: row for row in report.rows}
+    became = Counter(rows[norm].kind for norm in norms)
+    reasons = Counter(_reason(rows, rows[norm]) for norm in norms if rows[norm].kind != 'NC')
+    why = '; '.join(f'{count} {reason}' for reason, count in reasons.most_common())
+    try:
+        step(model, scope)
+        result = 'trains'
+    except Exception as error:  # a row of the table, as the others
+        result = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    counts = [len(norms), became['NC'], became['GN'], became[None], why, result]
+    return f'| {name} | {" | ".join(map(str, counts))} |'
+
+
+def _reason(rows: dict, row) -> str:
+    """Why a norm does not become NC: the reason of the convolution before it, if it has one."""
+    for other in rows.values():
+        if other.path in row.partners and other.reason:
+            return other.reason
+    return row.reason
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--out', type=Path, required=True, help='Markdown file to write')
+    parser.add_argument('--only', default='', help='configs whose scope and folder contain this')
+    args = parser.parse_args(argv)
+    warnings.simplefilter('ignore')
+    with args.out.open('w') as file:
+        print(HEADER, file=file)
+        for scope, folders in FOLDERS.items():
+            root = Path(importlib.import_module(scope).__file__).parent / '.mim' / 'configs'
+            for folder in folders.split():
+                if args.only not in f'{scope} {folder}':
+                    continue
+                paths = sorted((root / folder).glob('*.py'), key=lambda path: len(path.name))
+                configs = ((path, Config.fromfile(path)) for path in paths)
+                path, cfg = next((path, cfg) for path, cfg in configs if 'model' in cfg)
+                with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+                    line = row(scope, f'{scope} {folder}/{path.stem}', cfg)
+                print(line, file=file, flush=True)
+                print(line, flush=True)
+                gc.collect()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(run_tool(main, OSError))
