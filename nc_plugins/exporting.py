@@ -74,6 +74,9 @@ def _require_onnx() -> None:
 
 def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     model = deploy(model)
+    for name in [name for name, buffer in model._buffers.items() if buffer is None]:
+        del model._buffers[name]  # torch.export (2.11) miscounts the buffers of its root module
+        setattr(model, name, None)
     # torch.export takes an axis of size 1 as a constant.
     inputs = tuple(torch.cat((x, x)) if x.dim() and x.shape[0] == 1 else x for x in inputs)
     with torch.no_grad():
