@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from importlib.util import find_spec
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from .layers.deployed import deploy
 from .layers.stock import use_stock_operators
@@ -65,11 +66,14 @@ def export(
 
 
 def _require_onnx() -> None:
-    missing = [name for name in ('onnx', 'onnxscript') if find_spec(name) is None]
-    if missing:
-        raise ModuleNotFoundError(
-            f"export: format 'onnx' needs {' and '.join(missing)}: run pip install onnx onnxscript"
-        )
+    for name in ('onnx', 'onnxscript'):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"export: format 'onnx' needs the package {name}: run pip install "
+                "'nc_plugins[export]'"
+            ) from error
 
 
 def _trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
@@ -91,18 +95,17 @@ def _free_axes(x: Tensor) -> tuple[int, ...]:
 
 
 def _warn_of_fixed_axes(program: torch.export.ExportedProgram) -> None:
-    names = program.graph_signature.user_inputs
     for node in program.graph.find_nodes(op='placeholder'):
-        if node.name in names:
-            shape = node.meta['val'].shape
-            fixed = {axis: shape[axis] for axis in _free_axes(node.meta['val'])}
-            for axis, size in fixed.items():
-                if isinstance(size, int):
-                    warnings.warn(
-                        f'export: axis {axis} of {node.name} is always {size} in the file, because '
-                        "the model's code does not work for other sizes",
-                        stacklevel=3,
-                    )
+        if node.name not in program.graph_signature.user_inputs:
+            continue
+        value = node.meta['val']
+        for axis in _free_axes(value):
+            if is_concrete_int(value.shape[axis]):
+                warnings.warn(
+                    f'export: axis {axis} of {node.name} is always {int(value.shape[axis])} in the '
+                    "file, because the model's code does not work for other sizes",
+                    stacklevel=3,
+                )
 
 
 def _fuse(model):

@@ -15,6 +15,7 @@ ROOMS = {
     'layers': {'ops'},
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
+    'exporting': {'layers'},
     'engine': {'ops', 'layers', 'datasets', 'records'},
     'datasets': set(),
     'processes': set(),

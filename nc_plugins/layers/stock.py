@@ -29,6 +29,7 @@ from ..ops.arguments import make_geometry
 from ..ops.precision import cast, input_scale, upcast
 from .conv import pad
 from .deployed import DeployedConv
+from .join import tag_output
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _SMALL_KERNEL = 9  # taps
@@ -55,13 +56,13 @@ def _add_constants(layer: DeployedConv) -> None:
     for index, step in enumerate(layer.window_steps):
         taps = math.prod(step)
         box = torch.full((1, 1, *step), 1 / taps, **like)
-        offsets = (torch.eye(taps, **like) - 1 / taps) / math.sqrt(taps) if taps > 1 else None
-        layer.register_buffer(f'mean_box{index}', box)
+        if index + 1 < len(layer.window_steps):
+            layer.register_buffer(f'mean_box{index}', box)
         # The first step takes sums of squares over the channels.
         layer.register_buffer(f'variance_box{index}', box if index else box / channels)
-        layer.register_buffer(
-            f'offsets{index}', offsets if offsets is None else offsets.reshape(taps, 1, *step)
-        )
+        if taps > 1:
+            offsets = (torch.eye(taps, **like) - 1 / taps) / math.sqrt(taps)
+            layer.register_buffer(f'offsets{index}', offsets.reshape(taps, 1, *step))
     layer.register_buffer('variance_bias', torch.tensor([layer.eps], **like))
     if layer.channel_sums is not None:
         sums = layer.channel_sums.double().flatten(0, 1)
@@ -111,7 +112,10 @@ class StockConv(DeployedConv):
         out = out / var.sqrt()
         if self.bias is not None:
             out = out + upcast(self.bias).reshape(-1, *[1] * len(self.kernel_size))
-        return cast(out, dtype)
+        out = cast(out, dtype)
+        if self._joined is not None:
+            tag_output(self, out)
+        return out
 
     def _variance(self, mean: Tensor, centered: Tensor, stride, pads, dilation) -> Tensor:
         """Variance of each patch, plus eps: [N, 1, *L]."""
@@ -119,7 +123,7 @@ class StockConv(DeployedConv):
         for index in range(count):
             axes = range(len(stride)) if count == 1 else (index,)
             steps = (_along(axes, stride, 1), _along(axes, pads, 0), _along(axes, dilation, 1))
-            offsets, last = getattr(self, f'offsets{index}'), index == count - 1
+            offsets, last = getattr(self, f'offsets{index}', None), index == count - 1
             bias = self.variance_bias if last else None
             var = self._convolve(var, getattr(self, f'variance_box{index}'), bias, *steps)
             if offsets is not None:
