@@ -8,7 +8,6 @@ from importlib import import_module
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from .layers.deployed import deploy
 from .layers.stock import use_stock_operators
@@ -95,6 +94,8 @@ def _free_axes(x: Tensor) -> tuple[int, ...]:
 
 
 def _warn_of_fixed_axes(program: torch.export.ExportedProgram) -> None:
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int  # it imports sympy
+
     for node in program.graph.find_nodes(op='placeholder'):
         if node.name not in program.graph_signature.user_inputs:
             continue
