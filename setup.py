@@ -30,6 +30,7 @@ OPENMMLAB = [
     'onedl-mmsegmentation>=1.4',
     'msgspec',
 ]
+EXPORT = ['onnx', 'onnxscript']
 DEV = [
     'pre-commit',
     'pytest',
@@ -116,6 +117,11 @@ setup(
     package_data={'nc_plugins': ['csrc/*']},
     python_requires='>=3.10',
     install_requires=['torch>=2.6', 'psutil'],
-    extras_require={'classification': CLASSIFICATION, 'openmmlab': OPENMMLAB, 'dev': DEV},
+    extras_require={
+        'classification': CLASSIFICATION,
+        'openmmlab': OPENMMLAB,
+        'export': EXPORT,
+        'dev': DEV,
+    },
     **cpu_backend(),
 )

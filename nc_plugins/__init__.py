@@ -6,10 +6,11 @@ Needs only torch. Where mmengine is installed, the import registers the layers a
 from importlib.util import find_spec
 
 from .convert import convert
+from .exporting import export
 from .layers import deploy, layer_census
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'convert', 'deploy', 'layer_census']
+__all__ = ['__version__', 'convert', 'deploy', 'export', 'layer_census']
 
 if find_spec('mmengine') is not None:
     from . import engine  # noqa: F401

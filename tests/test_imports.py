@@ -16,6 +16,7 @@ ROOMS = {
     'models': {'ops', 'layers'},
     'convert': {'ops', 'layers'},
     'engine': {'ops', 'layers', 'convert', 'datasets', 'records'},
+    'exporting': {'layers'},
     'datasets': set(),
     'processes': set(),
     'records': set(),
