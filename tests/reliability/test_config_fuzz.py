@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     ('edits', 'task', 'seconds'),
-    [(10, 'classification', 300), pytest.param(400, '', 3600, marks=pytest.mark.slow)],
+    [(5, 'classification', 300), pytest.param(400, '', 3600, marks=pytest.mark.slow)],
 )
 def test_random_edits(edits, task, seconds):
     options = ['--seed', '0', '--edits', str(edits), '--task', task]
