@@ -18,6 +18,8 @@ from .safe_loading import CheckpointError, load_checkpoint
 
 # A file client of mmengine, for its argument ``backend_args``.
 ATOMIC = 'nc_atomic'
+# Key of the message hub: best checkpoints that are deleted after a better one is complete.
+_EARLIER_BEST = 'earlier_best_ckpts'
 
 
 @register_backend(ATOMIC, force=True)
@@ -65,6 +67,10 @@ class DurableCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend=ATOMIC)
         # After a resume this deletes the checkpoint that a killed training had left over.
         super().before_train(runner)
+        current = self._best_paths().values()
+        for path in runner.message_hub.runtime_info.get(_EARLIER_BEST, ()):
+            if path not in current:
+                self._delete(path)
         loaded, self._loaded = self._loaded, {}
         if runner.iter == 0:
             return
@@ -85,6 +91,7 @@ class DurableCheckpointHook(CheckpointHook):
         # mmengine deletes the previous best checkpoint before it writes the new one, unless it
         # does not know the previous one.
         previous = self._best_paths()
+        runner.message_hub.update_info(_EARLIER_BEST, [p for p in previous.values() if p])
         self._set_best_paths(dict.fromkeys(previous))
         super().after_val_epoch(runner, metrics)
         current = self._best_paths()

@@ -144,9 +144,10 @@ class RunRecordHook(Hook):
         self._training = False
         if runner.rank != 0:
             return
-        if not self._begun:  # the resumed training had finished before
+        if not self._begun and (self._folder / records.RECORD).exists():
             runner.logger.info('The training was finished already; its record stays as it is')
             return
+        self._begin(runner)
         if self._device.type == 'cuda':
             memory, kind = self._peak, 'cuda allocated'
         else:

@@ -11,7 +11,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from nc_plugins.engine.checkpoints import checkpoint_to_resume, saved_checkpoints
+from nc_plugins.engine.checkpoints import (
+    DurableCheckpointHook,
+    checkpoint_to_resume,
+    saved_checkpoints,
+)
 from nc_plugins.engine.record import RunRecordHook
 from nc_plugins.engine.runner import locked
 from nc_plugins.engine.safe_loading import CheckpointError, load_checkpoint, protect
@@ -147,6 +151,37 @@ def test_a_resume_of_the_last_checkpoint_keeps_the_metrics(tmp_path):
     toy(tmp_path, [RunRecordHook()], resume=True, load_from=last).train()
     assert read_record(tmp_path).metrics == record.metrics == {'toy/score': 0.0}
     assert read_history(tmp_path)[1:] == history[1:]
+
+
+@pytest.mark.parametrize('name', ['best_toy_score_epoch_2.pth', 'record.json'])
+def test_a_kill_after_the_last_checkpoint_loses_nothing(tmp_path, monkeypatch, name):
+    """The kill comes before the previous best checkpoint is deleted, or the record written."""
+
+    def die(*_):
+        raise Stop
+
+    def training(**more):
+        hooks = dict(checkpoint=dict(BEST, max_keep_ckpts=2))
+        return toy(tmp_path, [RunRecordHook()], [1, 2, 3], default_hooks=hooks, **more)
+
+    killed = training()
+    if name == 'record.json':
+        monkeypatch.setattr('nc_plugins.records.write_record', die)
+    else:
+        delete = DurableCheckpointHook._delete
+        monkeypatch.setattr(
+            DurableCheckpointHook,
+            '_delete',
+            lambda hook, path: die() if path.endswith(name) else delete(hook, path),
+        )
+    with pytest.raises(Stop):
+        killed.train()
+    monkeypatch.undo()
+    training(resume=True, load_from=str(tmp_path / 'epoch_3.pth')).train()
+    assert files(tmp_path) == {'epoch_2.pth', 'epoch_3.pth', 'best_toy_score_epoch_3.pth'}
+    record = read_record(tmp_path)
+    assert record.finished and record.metrics_max == {'toy/score': 3.0}
+    assert len(read_history(tmp_path)) == 7
 
 
 def test_a_checkpoint_left_over_by_a_kill_is_deleted_later(tmp_path, monkeypatch):
