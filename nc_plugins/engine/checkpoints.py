@@ -75,6 +75,8 @@ class DurableCheckpointHook(CheckpointHook):
         if runner.iter == 0:
             return
         self._validated = loaded.get('validated', -1)
+        # After a validation mmengine writes this checkpoint again if the model is the best one.
+        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
         _restore_gradients(runner.model, loaded.get('gradients', {}))
         _leave_out_trained_samples(runner)
         if _validation_is_due(runner) and self._validated != runner.iter:

@@ -1,5 +1,6 @@
 """Checkpoints are written in one step, and a resumed training equals an uninterrupted one."""
 
+import copy
 import errno
 import os
 import re
@@ -120,7 +121,9 @@ VARIANTS = {
 @pytest.mark.parametrize('variant', VARIANTS)
 @pytest.mark.parametrize('stop', [StopAt(5), StopAt(12), StopAt(12, validation=True)])
 def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(tmp_path, variant, stop):
-    settings = VARIANTS[variant]
+    settings = copy.deepcopy(VARIANTS[variant])
+    hook = settings.setdefault('default_hooks', dict(checkpoint=dict(BEST)))
+    hook['checkpoint'].update(save_best='toy/score', rule='greater')
     whole = toy(tmp_path / 'whole', [RunRecordHook()], **settings)
     whole.train()
     with pytest.raises(Stop):
@@ -131,6 +134,11 @@ def test_a_resumed_training_has_the_bits_of_an_uninterrupted_one(tmp_path, varia
     resumed.train()
     for name, expected in whole.model.state_dict().items():
         assert torch.equal(expected, resumed.model.state_dict()[name])
+    written = [
+        load_checkpoint(checkpoint_to_resume(tmp_path / name)[0]) for name in ('whole', 'cut')
+    ]
+    assert written[0]['run_record'] == written[1]['run_record']
+    assert written[0]['validated'] == written[1]['validated']
     histories = [read_history(tmp_path / name)[1:] for name in ('whole', 'cut')]
     assert histories[0] == histories[1]
     assert read_record(tmp_path / 'cut').metrics == read_record(tmp_path / 'whole').metrics
@@ -149,7 +157,7 @@ def test_a_resume_of_the_last_checkpoint_keeps_the_metrics(tmp_path):
     record, history = read_record(tmp_path), read_history(tmp_path)
     last = str(tmp_path / 'epoch_3.pth')
     toy(tmp_path, [RunRecordHook()], resume=True, load_from=last).train()
-    assert read_record(tmp_path).metrics == record.metrics == {'toy/score': 0.0}
+    assert read_record(tmp_path).metrics == record.metrics == {'toy/score': 3.0}
     assert read_history(tmp_path)[1:] == history[1:]
 
 
