@@ -74,10 +74,17 @@ def pixel_statistics(x: Tensor, groups: int, dtype: torch.dtype) -> tuple[Tensor
     # 4096 values per program, 32 per thread, with the longer side along contiguous memory.
     block_c = min(1024 if is_channels_last(x) else 64, next_power_of_2(channels))
     block_p = min(4096 // block_c, next_power_of_2(pixels))
+    num_warps = 4
+    if block_c < channels and images * groups * cdiv(pixels, block_p) < 128:
+        # Few programs would loop over many channels. More and wider ones take fewer steps.
+        block_p = min(block_p, 16)
+        block_c = max(block_c, min(8192 // block_p, next_power_of_2(channels)))
+        num_warps = 8
     tiles = cdiv(pixels, block_p)
     kernels.pixel_statistics_kernel[(images * tiles, groups)](
-        x, centered, pixel_mean, pixel_var, pixels, tiles, *_strides(x), channels=channels,
-        SCALE=input_scale(dtype), BLOCK_P=block_p, BLOCK_C=block_c,
+        x, centered, pixel_mean, pixel_var, channels, pixels, tiles, *_strides(x),
+        SCALE=input_scale(dtype), ONE_BLOCK=channels <= block_c, BLOCK_P=block_p, BLOCK_C=block_c,
+        num_warps=num_warps,
     )  # fmt: skip
     return centered, pixel_mean, pixel_var
 
@@ -88,7 +95,8 @@ def fold(
     """The folded weight (see :func:`~.backend.fold`) in ``dtype``; its channel sums [O, K]."""
     channels, taps = weight.shape[1], weight.shape[2:].numel()
     folded = torch.empty_like(weight, dtype=dtype, memory_format=format)
-    return _fold(weight, gain, folded, channels, taps, (*_strides(weight), *_strides(folded)))
+    strides = (*_strides(weight), *_strides(folded))
+    return _fold(weight, gain, folded, channels, taps, taps, strides)
 
 
 def fold_pointwise(
@@ -101,15 +109,16 @@ def fold_pointwise(
     channels, block = weight.shape[1], _product_block(dtype)
     folded = torch.empty_like(weight, dtype=dtype, memory_format=torch.contiguous_format)
     # The kernel sees [O, block, blocks]: see triton_weight_kernels.py.
-    return _fold(weight, gain, folded, block, cdiv(channels, block), (channels, 1, block) * 2)
+    blocks, strides = cdiv(channels, block), (channels, 1, block) * 2
+    return _fold(weight, gain, folded, block, blocks, max(blocks, 2048 // block), strides)
 
 
-def _fold(weight, gain, folded, channels, taps, strides) -> tuple[Tensor, Tensor]:
+def _fold(weight, gain, folded, channels, taps, tile_taps, strides) -> tuple[Tensor, Tensor]:
     outputs, filter_size = weight.shape[0], weight.shape[1:].numel()
     channel_sums = weight.new_empty((outputs, taps), dtype=torch.float32)
     weight_kernels.fold_kernel[(outputs,)](
-        weight, weight if gain is None else gain, folded, channel_sums, taps, filter_size, *strides,
-        channels=channels, HAS_GAIN=gain is not None, **_filter_blocks(channels, taps),
+        weight, weight if gain is None else gain, folded, channel_sums, channels, taps, filter_size,
+        *strides, HAS_GAIN=gain is not None, **_filter_tile(tile_taps),
     )  # fmt: skip
     return folded, channel_sums
 
@@ -132,10 +141,10 @@ def fold_backward(
     grad_folded = dense(grad_folded)
     weight_kernels.fold_backward_kernel[(outputs,)](
         grad_folded, grad_channel_sums, weight, weight if gain is None else gain, grad_weight,
-        grad_gain, weight if grad_scale is None else grad_scale, taps, channels * taps,
-        *_strides(grad_folded), *_strides(weight), channels=channels,
+        grad_gain, weight if grad_scale is None else grad_scale, channels, taps, channels * taps,
+        *_strides(grad_folded), *_strides(weight),
         SCALE=input_scale(grad_folded.dtype), HAS_SCALE=grad_scale is not None,
-        HAS_GAIN=gain is not None, HAS_SUMS=taps > 1, **_filter_blocks(channels, taps),
+        HAS_GAIN=gain is not None, HAS_SUMS=taps > 1, **_filter_tile(taps),
     )  # fmt: skip
     return grad_weight, grad_gain
 
@@ -166,8 +175,9 @@ def epilogue(
     kernels.epilogue_kernel[(batch * tiles, groups * blocks)](
         y, out, y if bias is None else bias, channel_sums, pixel_mean, pixel_var, mean, rstd,
         outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, *_strides(y), eps,
-        **_constants(geometry), SCALE=input_scale(y.dtype), HAS_BIAS=bias is not None,
-        STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o, num_warps=_warps(geometry),
+        *_steps(geometry), **_constants(geometry), SCALE=input_scale(y.dtype),
+        HAS_BIAS=bias is not None, STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o,
+        num_warps=_warps(geometry),
     )  # fmt: skip
     return out, mean, rstd
 
@@ -198,8 +208,7 @@ def epilogue_backward(
     block_p, block_o = _product_tile(y, outputs, geometry)
     positions = y.shape[2:].numel()
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
-    # A power of two limits recompilation: detection changes the image size in every step.
-    tiles_per_program = next_power_of_2(cdiv(batch * tiles * groups * blocks, _SPLITS))
+    tiles_per_program = cdiv(batch * tiles * groups * blocks, _SPLITS)
     splits = cdiv(batch * tiles, tiles_per_program)
     grad_var = y.new_empty((blocks, *mean.shape), dtype=torch.float32)
     partial = y.new_empty((splits, y.shape[1], geometry.taps + 1), dtype=torch.float32)
@@ -207,9 +216,9 @@ def epilogue_backward(
         grad, y, grad_z, grad_var, partial, pixel_mean, mean, rstd,
         rstd if grad_scale is None else grad_scale,
         outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, batch * tiles,
-        *_strides(y), grad_var.stride(0), patch_size, **_constants(geometry),
-        HAS_SCALE=grad_scale is not None, TILES=tiles_per_program, BLOCK_P=block_p,
-        BLOCK_O=block_o, num_warps=_warps(geometry),
+        tiles_per_program, *_strides(y), grad_var.stride(0), patch_size, *_steps(geometry),
+        **_constants(geometry), HAS_SCALE=grad_scale is not None, BLOCK_P=block_p, BLOCK_O=block_o,
+        num_warps=_warps(geometry),
     )  # fmt: skip
     return grad_z, grad_var[0] if blocks == 1 else grad_var.sum(0), partial.sum(0), grad_scale
 
@@ -237,7 +246,8 @@ def statistics_backward(
         x, grad_centered, grad_x, pixel_mean, mean, grad_var,
         mean if grad_scale is None else grad_scale,
         channels, blocks, width, *mean.shape[2:], height * width, tiles, *_strides(x),
-        **_constants(geometry), HAS_SCALE=grad_scale is not None, BLOCK_P=block_p, BLOCK_C=block_c,
+        *_steps(geometry), **_constants(geometry), HAS_SCALE=grad_scale is not None,
+        BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     return grad_x
 
@@ -269,8 +279,8 @@ def pointwise(
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
     pointwise_kernel[(images * tiles * blocks,)](
         x, folded, block_sums, x if bias is None else bias, y, out, mean, rstd,
-        outputs, blocks, width, out_width, positions, tiles, *_strides(x), *_strides(y), eps,
-        channels=channels, STRIDE=geometry.stride, PRECISION=_precision(y.dtype),
+        channels, outputs, blocks, width, out_width, positions, tiles, *_strides(x), *_strides(y),
+        eps, STRIDE=geometry.stride, PRECISION=_precision(y.dtype),
         WIDEN=_INTERPRETED and y.dtype == torch.bfloat16, SCALE=input_scale(y.dtype),
         HAS_BIAS=bias is not None, STORE_Y=keep_y,
         BLOCK_P=block_p, BLOCK_O=block_o, BLOCK_C=block_c,
@@ -297,13 +307,17 @@ def _strides(x: Tensor) -> tuple[int, int, int]:
     return channels * pixels, *strides
 
 
+def _steps(geometry: Geometry) -> tuple[int, int, int, int]:
+    """Padding (top, left) and dilation."""
+    (top, _), (left, _) = geometry.pads
+    return top, left, *geometry.dilation
+
+
 def _constants(geometry: Geometry) -> dict:
     """The constexpr arguments of a kernel that gathers patches."""
     return {
         'KERNEL_SIZE': geometry.kernel,
         'STRIDE': geometry.stride,
-        'PADDING': tuple(left for left, _ in geometry.pads),
-        'DILATION': geometry.dilation,
         'BLOCK_T': max(16, next_power_of_2(geometry.taps)),  # tl.dot needs 16
     }
 
@@ -330,10 +344,10 @@ def _warps(geometry: Geometry) -> int:
     return 4 if geometry.taps == 1 else 8
 
 
-def _filter_blocks(channels: int, taps: int) -> dict[str, int]:
-    """A tile of up to 2048 values of a filter."""
+def _filter_tile(taps: int) -> dict[str, int]:
+    """A tile of 2048 values of a filter. It is the same for any number of channels."""
     block_t = next_power_of_2(taps)
-    return {'BLOCK_C': min(next_power_of_2(channels), max(1, 2048 // block_t)), 'BLOCK_T': block_t}
+    return {'BLOCK_C': max(1, 2048 // block_t), 'BLOCK_T': block_t}
 
 
 def _product_block(dtype: torch.dtype) -> int:
