@@ -258,16 +258,25 @@ def _pad(x: Tensor, geometry: Geometry) -> tuple[Tensor, tuple[int, ...]]:
     return F.pad(x, [pad for pads in reversed(geometry.pads) for pad in pads]), (0, 0)
 
 
-_forward = torch.library.custom_op(
-    'nc_plugins::triton_forward', _forward_impl, mutates_args=(),
-    schema='(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] packed, float eps, '
+def _operator(name: str, schema: str, implementation, fake):
+    """A custom operator. torch.library.custom_op takes 10 microseconds more for each call."""
+    name = f'nc_plugins::triton_{name}'
+    torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(name, 'default', implementation)
+    torch.library.register_fake(name, fake)
+    return getattr(torch.ops.nc_plugins, name.partition('::')[2]).default
+
+
+_forward = _operator(
+    'forward',
+    '(Tensor input, Tensor weight, Tensor? bias, Tensor? gain, int[] packed, float eps, '
     'ScalarType dtype, bool keep_y) -> (Tensor, Tensor, Tensor, Tensor)',
+    _forward_impl, _forward_fake,
 )  # fmt: skip
-_forward.register_fake(_forward_fake)
-_backward = torch.library.custom_op(
-    'nc_plugins::triton_backward', _backward_impl, mutates_args=(),
-    schema='(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor y, Tensor mean, '
+_backward = _operator(
+    'backward',
+    '(Tensor grad, Tensor input, Tensor weight, Tensor? gain, Tensor y, Tensor mean, '
     'Tensor rstd, int[] packed, ScalarType dtype, bool need_input, bool need_folded) '
     '-> (Tensor, Tensor, Tensor, Tensor)',
+    _backward_impl, _backward_fake,
 )  # fmt: skip
-_backward.register_fake(_backward_fake)
