@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[2]
-TESTS = ('accuracy', 'behaviour', 'extremes', 'properties')
+TESTS = ('accuracy', 'behaviour', 'extremes', 'paths', 'properties')
 FILES = [f'tests/ops/triton_{name}.py' for name in TESTS]
 
 
