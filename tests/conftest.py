@@ -84,6 +84,7 @@ STATE: tuple[tuple[Callable, Callable], ...] = (
 # Started first, so that no core runs one of them while the others have finished.
 LONGEST_FILES = (
     'test_triton.py',
+    'test_gpu_build.py',
     'test_tasks.py',
     'test_like_conv2d.py',
     'test_train.py',

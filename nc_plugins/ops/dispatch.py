@@ -18,10 +18,12 @@ from .autograd import NormalizedConvolution
 from .backend import Folded, Plan
 from .geometry import Geometry
 from .precision import output_dtype, without_autocast
+from .self_test import failure
 
 BACKENDS = {**KERNELS, 'reference': reference}  # the fastest first
 if triton.INTERPRETED:  # the interpreter is the slowest of all
     BACKENDS['triton'] = BACKENDS.pop('triton')
+_COMPILED_AT_RUN_TIME = ('triton',)
 _announced: set[str] = set()
 _cached_geometry = lru_cache(maxsize=4096, typed=True)(make_geometry)
 _is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)  # from torch 2.7 on
@@ -118,6 +120,8 @@ def _fastest(input: Tensor, weight: Tensor, geometry: Geometry) -> str:
     skipped = []
     for name, backend in BACKENDS.items():
         reason = backend.missing() or backend.refuses(input, weight, geometry)
+        if reason is None and name in _COMPILED_AT_RUN_TIME:
+            reason = failure(name, input.device, output_dtype(input))
         if reason is None:
             break
         skipped.append(f'{name!r}: {reason}')

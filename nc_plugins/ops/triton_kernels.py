@@ -16,16 +16,17 @@ and K is the number of taps.
 - SCALE is :func:`~.precision.input_scale`. ``grad_scale`` is :func:`~.precision.gradient_scale`, a
   scalar tensor that is read only with HAS_SCALE.
 - There are no atomics, so results are the same in every run.
-- Loop bounds are constexpr. Each distinct bound compiles one kernel.
-
-Arguments whose divisibility by 16 does not speed up memory access are not specialized, because
-Triton would otherwise compile again for other image sizes.
+- Loop bounds are runtime arguments, so other numbers of channels and pixels do not compile again.
+  Arguments whose divisibility by 16 does not speed up memory access are not specialized, for the
+  same reason.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+_STEPS = ('top', 'left', 'row_dilation', 'column_dilation')
 
 
 @triton.jit
@@ -41,13 +42,13 @@ def _tile(start, p, c, pixels, channels, pixel_stride, channel_stride):
 @triton.jit(do_not_specialize=['tiles'])
 def pixel_statistics_kernel(
     x_ptr, centered_ptr, pixel_mean_ptr, pixel_var_ptr,
-    pixels, tiles, image_stride, channel_stride, pixel_stride,
-    channels: tl.constexpr, SCALE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    channels, pixels, tiles, image_stride, channel_stride, pixel_stride,
+    SCALE: tl.constexpr, ONE_BLOCK: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Mean and variance of each pixel over the channels of a group; centered = (x - mean) * SCALE.
 
-    The first BLOCK_C channels stay in registers. Further channels are read twice, the second time
-    from the cache. ``centered`` has the strides of x.
+    The first BLOCK_C channels stay in registers, and are all there are with ONE_BLOCK. Further
+    channels are read twice, the second time from the cache. ``centered`` has the strides of x.
     """
     image, group = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(1)
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
@@ -56,7 +57,8 @@ def pixel_statistics_kernel(
     first_at, first_mask = _tile(start, p, c, pixels, channels, pixel_stride, channel_stride)
     first = tl.load(x_ptr + first_at, first_mask, other=0.0).to(tl.float32)
     total = tl.sum(first, 1)
-    for c_start in range(BLOCK_C, channels, BLOCK_C):
+    end = BLOCK_C if ONE_BLOCK else channels
+    for c_start in range(BLOCK_C, end, BLOCK_C):
         at, mask = _tile(start, p, c_start + c, pixels, channels, pixel_stride, channel_stride)
         total += tl.sum(tl.load(x_ptr + at, mask, other=0.0).to(tl.float32), 1)
     mean = total / channels
@@ -65,7 +67,7 @@ def pixel_statistics_kernel(
     squares = tl.sum(centered * centered, 1)
     centered *= SCALE
     tl.store(centered_ptr + first_at, centered.to(centered_ptr.dtype.element_ty), first_mask)
-    for c_start in range(BLOCK_C, channels, BLOCK_C):
+    for c_start in range(BLOCK_C, end, BLOCK_C):
         at, mask = _tile(start, p, c_start + c, pixels, channels, pixel_stride, channel_stride)
         x = tl.load(x_ptr + at, mask, other=0.0).to(tl.float32)
         centered = tl.where(mask, x - mean[:, None], 0.0)
@@ -77,24 +79,23 @@ def pixel_statistics_kernel(
     tl.store(pixel_var_ptr + map_at, squares / channels, p < pixels)
 
 
-# KERNEL_SIZE, STRIDE, PADDING (left) and DILATION are constexpr tuples (height, width).
+# KERNEL_SIZE and STRIDE are constexpr tuples (height, width). ``top`` and ``left`` are the padding.
 
 
 @triton.jit
 def _patch_pixels(
-    p, positions, height, width, out_width,
-    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    BLOCK_T: tl.constexpr,
+    p, positions, height, width, out_width, top, left, row_dilation, column_dilation,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Input pixels of the patches at the output positions ``p``: offsets [p, t] and mask.
 
     The mask is False for padding.
     """
     t = tl.arange(0, BLOCK_T)
-    row = p // out_width * STRIDE[0] - PADDING[0]
-    row = row[:, None] + (t // KERNEL_SIZE[1] * DILATION[0])[None, :]
-    column = p % out_width * STRIDE[1] - PADDING[1]
-    column = column[:, None] + (t % KERNEL_SIZE[1] * DILATION[1])[None, :]
+    row = p // out_width * STRIDE[0] - top
+    row = row[:, None] + (t // KERNEL_SIZE[1] * row_dilation)[None, :]
+    column = p % out_width * STRIDE[1] - left
+    column = column[:, None] + (t % KERNEL_SIZE[1] * column_dilation)[None, :]
     mask = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     mask = mask & (p < positions)[:, None] & (t < KERNEL_SIZE[0] * KERNEL_SIZE[1])[None, :]
     return row * width + column, mask
@@ -102,17 +103,16 @@ def _patch_pixels(
 
 @triton.jit
 def _covering_patches(
-    p, pixels, width, out_height, out_width,
-    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    BLOCK_T: tl.constexpr,
+    p, pixels, width, out_height, out_width, top, left, row_dilation, column_dilation,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Output positions whose patch contains the input pixels ``p``: offsets [p, t] and mask.
 
     Tap t of the patch at position [p, t] is the pixel p.
     """
     t = tl.arange(0, BLOCK_T)
-    row = (p // width + PADDING[0])[:, None] - (t // KERNEL_SIZE[1] * DILATION[0])[None, :]
-    column = (p % width + PADDING[1])[:, None] - (t % KERNEL_SIZE[1] * DILATION[1])[None, :]
+    row = (p // width + top)[:, None] - (t // KERNEL_SIZE[1] * row_dilation)[None, :]
+    column = (p % width + left)[:, None] - (t % KERNEL_SIZE[1] * column_dilation)[None, :]
     mask = (row >= 0) & (column >= 0) & (row % STRIDE[0] == 0) & (column % STRIDE[1] == 0)
     row, column = row // STRIDE[0], column // STRIDE[1]
     mask = mask & (row < out_height) & (column < out_width)
@@ -120,14 +120,13 @@ def _covering_patches(
     return row * out_width + column, mask
 
 
-@triton.jit(do_not_specialize=['blocks', 'height', 'width', 'out_width', 'tiles'])
+@triton.jit(do_not_specialize=[*_STEPS, 'blocks', 'height', 'width', 'out_width', 'tiles'])
 def epilogue_kernel(
     y_ptr, out_ptr, bias_ptr, channel_sums_ptr, pixel_mean_ptr, pixel_var_ptr, mean_ptr, rstd_ptr,
     outputs, blocks, height, width, out_width, positions, tiles,
-    image_stride, channel_stride, pixel_stride, eps,
-    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
-    BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
+    image_stride, channel_stride, pixel_stride, eps, top, left, row_dilation, column_dilation,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, SCALE: tl.constexpr, HAS_BIAS: tl.constexpr,
+    STORE_Y: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """out = (y / SCALE + mean_offsets @ channel_sums) * rstd + bias, y = conv(centered, folded).
 
@@ -142,8 +141,9 @@ def epilogue_kernel(
     t = tl.arange(0, BLOCK_T)
     taps: tl.constexpr = KERNEL_SIZE[0] * KERNEL_SIZE[1]
     at, mask = _patch_pixels(
-        p, positions, height, width, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
-    )
+        p, positions, height, width, out_width, top, left, row_dilation, column_dilation,
+        KERNEL_SIZE, STRIDE, BLOCK_T,
+    )  # fmt: skip
     map_start = (image.to(tl.int64) * groups + group) * height * width
     # A padding pixel counts: its mean and its variance are 0.
     pixel_mean = tl.load(pixel_mean_ptr + map_start + at, mask, other=0.0)
@@ -176,16 +176,19 @@ def epilogue_kernel(
 
 
 @triton.jit(
-    do_not_specialize=['blocks', 'height', 'width', 'out_width', 'tiles', 'all_tiles', 'map_size']
-)
+    do_not_specialize=[
+        *_STEPS, 'blocks', 'height', 'width', 'out_width', 'tiles', 'all_tiles',
+        'tiles_per_program', 'map_size', 'patch_size',
+    ]
+)  # fmt: skip
 def epilogue_backward_kernel(
     grad_ptr, y_ptr, grad_z_ptr, grad_var_ptr, partial_ptr, pixel_mean_ptr, mean_ptr, rstd_ptr,
     grad_scale_ptr,
-    outputs, blocks, height, width, out_width, positions, tiles, all_tiles,
+    outputs, blocks, height, width, out_width, positions, tiles, all_tiles, tiles_per_program,
     image_stride, channel_stride, pixel_stride, map_size, patch_size,
-    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    HAS_SCALE: tl.constexpr,
-    TILES: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
+    top, left, row_dilation, column_dilation,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, HAS_SCALE: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Reads the gradient of the output and y, which is the output before its bias, once.
 
@@ -196,8 +199,8 @@ def epilogue_backward_kernel(
     partial [splits, O, K + 1]: its sum over the splits holds the gradients of the K channel sums
         and of the bias. A 1x1 kernel leaves the first K columns unwritten.
 
-    The images have ``all_tiles`` tiles of output positions in total. A program loops over TILES of
-    them, so that few partial sums remain.
+    The images have ``all_tiles`` tiles of output positions in total. A program loops over
+    ``tiles_per_program`` of them, so that few partial sums remain.
     """
     split = tl.program_id(0)
     group, block = tl.program_id(1) // blocks, tl.program_id(1) % blocks
@@ -210,8 +213,8 @@ def epilogue_backward_kernel(
         grad_scale = tl.load(grad_scale_ptr)
     grad_bias = tl.zeros([BLOCK_O], tl.float32)
     grad_channel_sums = tl.zeros([BLOCK_T, BLOCK_O], tl.float32)
-    for step in range(0, TILES):
-        tile = split * TILES + step
+    for step in range(0, tiles_per_program):
+        tile = split * tiles_per_program + step
         image = (tile // tiles).to(tl.int64)
         p = tile % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
         end = tl.where(tile < all_tiles, positions, 0)  # masks everything past the last tile
@@ -228,8 +231,9 @@ def epilogue_backward_kernel(
         tl.store(grad_z_ptr + at, (grad_z * grad_scale).to(grad_z_ptr.dtype.element_ty), mask)
         if taps > 1:
             at, mask = _patch_pixels(
-                p, end, height, width, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
-            )
+                p, end, height, width, out_width, top, left, row_dilation, column_dilation,
+                KERNEL_SIZE, STRIDE, BLOCK_T,
+            )  # fmt: skip
             map_start = (image * groups + group) * height * width
             pixel_mean = tl.load(pixel_mean_ptr + map_start + at, mask, other=0.0)
             mean = tl.load(mean_ptr + map_at, p < end, other=0.0)
@@ -244,13 +248,13 @@ def epilogue_backward_kernel(
         tl.store(row[None, :] + t[:, None], grad_channel_sums, mask)
 
 
-@triton.jit(do_not_specialize=['blocks', 'width', 'out_height', 'out_width', 'tiles'])
+@triton.jit(do_not_specialize=[*_STEPS, 'blocks', 'width', 'out_height', 'out_width', 'tiles'])
 def statistics_backward_kernel(
     x_ptr, grad_centered_ptr, grad_x_ptr, pixel_mean_ptr, mean_ptr, grad_var_ptr, grad_scale_ptr,
     channels, blocks, width, out_height, out_width, pixels, tiles,
-    image_stride, channel_stride, pixel_stride,
-    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, PADDING: tl.constexpr, DILATION: tl.constexpr,
-    HAS_SCALE: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
+    image_stride, channel_stride, pixel_stride, top, left, row_dilation, column_dilation,
+    KERNEL_SIZE: tl.constexpr, STRIDE: tl.constexpr, HAS_SCALE: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient through the variances to the input gradient of the convolution.
 
@@ -267,8 +271,9 @@ def statistics_backward_kernel(
     groups = tl.num_programs(1) // blocks
     p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
     at, mask = _covering_patches(
-        p, pixels, width, out_height, out_width, KERNEL_SIZE, STRIDE, PADDING, DILATION, BLOCK_T
-    )
+        p, pixels, width, out_height, out_width, top, left, row_dilation, column_dilation,
+        KERNEL_SIZE, STRIDE, BLOCK_T,
+    )  # fmt: skip
     map_at = (image * groups + group) * out_height * out_width + at
     grad_var = tl.load(grad_var_ptr + map_at, mask, other=0.0)
     mean = tl.load(mean_ptr + map_at, mask, other=0.0)

@@ -9,48 +9,26 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from triton import cdiv, knobs, next_power_of_2
+from triton import knobs
 
 from . import triton_kernels as kernels
-from . import triton_weight_kernels as weight_kernels
-from .geometry import Geometry, regular_strides
+from .geometry import Geometry
 from .precision import gradient_scale, input_scale
+from .triton_layout import (
+    cdiv,
+    empty_map,
+    format_of,
+    is_channels_last,
+    next_power_of_2,
+    product_block,
+    strides,
+)
 from .triton_pointwise_kernel import pointwise_kernel
 
 _INTERPRETED = knobs.runtime.interpret
 # Number of programs that share the gradient of the output: two to four per multiprocessor of a
 # large GPU. It is a constant, because the order of summation depends on it.
 _SPLITS = 512
-
-
-def memory_format(input: Tensor, weight: Tensor) -> torch.memory_format:
-    """The format of the input, or of the weight if the input (one channel or pixel) is in both."""
-    decisive = weight if is_channels_last(input) and input.is_contiguous() else input
-    channels_last = is_channels_last(decisive) and not decisive.is_contiguous()
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Whether a tensor is channels_last in memory. Also true if it is in both formats."""
-    return x.is_contiguous(memory_format=torch.channels_last)
-
-
-def dense(x: Tensor) -> Tensor:
-    """The input or weight in one of the two memory formats that the kernels read."""
-    return regular_strides(x) if is_channels_last(x) else x.contiguous()
-
-
-def empty_output(input: Tensor, weight: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
-    """An uninitialized output [N, O, H', W'] in the :func:`memory_format` of the tensors."""
-    shape = (input.shape[0], weight.shape[0], *geometry.output_size(input.shape[2:]))
-    format = memory_format(input, weight)
-    return torch.empty(shape, dtype=dtype, device=input.device, memory_format=format)
-
-
-def empty_map(y: Tensor, groups: int) -> Tensor:
-    """An uninitialized single-channel map of the output y, [N, G, H', W'] in float32."""
-    shape = (y.shape[0], groups, *y.shape[2:])
-    return torch.empty(shape, dtype=torch.float32, device=y.device)
 
 
 def is_pointwise(geometry: Geometry) -> bool:
@@ -74,70 +52,19 @@ def pixel_statistics(x: Tensor, groups: int, dtype: torch.dtype) -> tuple[Tensor
     # 4096 values per program, 32 per thread, with the longer side along contiguous memory.
     block_c = min(1024 if is_channels_last(x) else 64, next_power_of_2(channels))
     block_p = min(4096 // block_c, next_power_of_2(pixels))
+    num_warps = 4
+    if block_c < channels and images * groups * cdiv(pixels, block_p) < 128:
+        # Few programs would loop over many channels. More and wider ones take fewer steps.
+        block_p = min(block_p, 16)
+        block_c = max(block_c, min(8192 // block_p, next_power_of_2(channels)))
+        num_warps = 8
     tiles = cdiv(pixels, block_p)
     kernels.pixel_statistics_kernel[(images * tiles, groups)](
-        x, centered, pixel_mean, pixel_var, pixels, tiles, *_strides(x), channels=channels,
-        SCALE=input_scale(dtype), BLOCK_P=block_p, BLOCK_C=block_c,
+        x, centered, pixel_mean, pixel_var, channels, pixels, tiles, *strides(x),
+        SCALE=input_scale(dtype), ONE_BLOCK=channels <= block_c, BLOCK_P=block_p, BLOCK_C=block_c,
+        num_warps=num_warps,
     )  # fmt: skip
     return centered, pixel_mean, pixel_var
-
-
-def fold(
-    weight: Tensor, gain: Tensor | None, dtype: torch.dtype, format: torch.memory_format
-) -> tuple[Tensor, Tensor]:
-    """The folded weight (see :func:`~.backend.fold`) in ``dtype``; its channel sums [O, K]."""
-    channels, taps = weight.shape[1], weight.shape[2:].numel()
-    folded = torch.empty_like(weight, dtype=dtype, memory_format=format)
-    return _fold(weight, gain, folded, channels, taps, (*_strides(weight), *_strides(folded)))
-
-
-def fold_pointwise(
-    weight: Tensor, gain: Tensor | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The folded weight [O, C, 1, 1] for :func:`pointwise`, and its sums over blocks of channels.
-
-    The sums are [O, blocks] in float32.
-    """
-    channels, block = weight.shape[1], _product_block(dtype)
-    folded = torch.empty_like(weight, dtype=dtype, memory_format=torch.contiguous_format)
-    # The kernel sees [O, block, blocks]: see triton_weight_kernels.py.
-    return _fold(weight, gain, folded, block, cdiv(channels, block), (channels, 1, block) * 2)
-
-
-def _fold(weight, gain, folded, channels, taps, strides) -> tuple[Tensor, Tensor]:
-    outputs, filter_size = weight.shape[0], weight.shape[1:].numel()
-    channel_sums = weight.new_empty((outputs, taps), dtype=torch.float32)
-    weight_kernels.fold_kernel[(outputs,)](
-        weight, weight if gain is None else gain, folded, channel_sums, taps, filter_size, *strides,
-        channels=channels, HAS_GAIN=gain is not None, **_filter_blocks(channels, taps),
-    )  # fmt: skip
-    return folded, channel_sums
-
-
-def fold_backward(
-    grad_folded: Tensor,
-    grad_channel_sums: Tensor,
-    weight: Tensor,
-    gain: Tensor | None,
-    grad_scale: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of weight and gain (empty without a gain).
-
-    ``grad_channel_sums``, [O, K + 1], and ``grad_scale`` come from :func:`epilogue_backward`.
-    """
-    grad_weight = torch.empty_like(weight)
-    grad_gain = weight.new_empty(0) if gain is None else torch.empty_like(gain)
-    outputs, channels = weight.shape[:2]
-    taps = weight.shape[2:].numel()
-    grad_folded = dense(grad_folded)
-    weight_kernels.fold_backward_kernel[(outputs,)](
-        grad_folded, grad_channel_sums, weight, weight if gain is None else gain, grad_weight,
-        grad_gain, weight if grad_scale is None else grad_scale, taps, channels * taps,
-        *_strides(grad_folded), *_strides(weight), channels=channels,
-        SCALE=input_scale(grad_folded.dtype), HAS_SCALE=grad_scale is not None,
-        HAS_GAIN=gain is not None, HAS_SUMS=taps > 1, **_filter_blocks(channels, taps),
-    )  # fmt: skip
-    return grad_weight, grad_gain
 
 
 def epilogue(
@@ -165,9 +92,10 @@ def epilogue(
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
     kernels.epilogue_kernel[(batch * tiles, groups * blocks)](
         y, out, y if bias is None else bias, channel_sums, pixel_mean, pixel_var, mean, rstd,
-        outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, *_strides(y), eps,
-        **_constants(geometry), SCALE=input_scale(y.dtype), HAS_BIAS=bias is not None,
-        STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o, num_warps=_warps(geometry),
+        outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, *strides(y), eps,
+        *_steps(geometry), **_constants(geometry), SCALE=input_scale(y.dtype),
+        HAS_BIAS=bias is not None, STORE_Y=keep_y, BLOCK_P=block_p, BLOCK_O=block_o,
+        num_warps=_warps(geometry),
     )  # fmt: skip
     return out, mean, rstd
 
@@ -191,15 +119,14 @@ def epilogue_backward(
         The :func:`~.precision.gradient_scale`, None except in float16. It costs a pass over grad.
     """
     grad_scale = gradient_scale(grad, rstd, y.dtype)
-    grad = grad.contiguous(memory_format=_format(y))
+    grad = grad.contiguous(memory_format=format_of(y))
     batch, outputs, *size = y.shape
     groups, outputs = geometry.groups, outputs // geometry.groups
     grad_z = torch.empty_like(y)
     block_p, block_o = _product_tile(y, outputs, geometry)
     positions = y.shape[2:].numel()
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
-    # A power of two limits recompilation: detection changes the image size in every step.
-    tiles_per_program = next_power_of_2(cdiv(batch * tiles * groups * blocks, _SPLITS))
+    tiles_per_program = cdiv(batch * tiles * groups * blocks, _SPLITS)
     splits = cdiv(batch * tiles, tiles_per_program)
     grad_var = y.new_empty((blocks, *mean.shape), dtype=torch.float32)
     partial = y.new_empty((splits, y.shape[1], geometry.taps + 1), dtype=torch.float32)
@@ -207,9 +134,9 @@ def epilogue_backward(
         grad, y, grad_z, grad_var, partial, pixel_mean, mean, rstd,
         rstd if grad_scale is None else grad_scale,
         outputs, blocks, *pixel_mean.shape[2:], size[1], positions, tiles, batch * tiles,
-        *_strides(y), grad_var.stride(0), patch_size, **_constants(geometry),
-        HAS_SCALE=grad_scale is not None, TILES=tiles_per_program, BLOCK_P=block_p,
-        BLOCK_O=block_o, num_warps=_warps(geometry),
+        tiles_per_program, *strides(y), grad_var.stride(0), patch_size, *_steps(geometry),
+        **_constants(geometry), HAS_SCALE=grad_scale is not None, BLOCK_P=block_p, BLOCK_O=block_o,
+        num_warps=_warps(geometry),
     )  # fmt: skip
     return grad_z, grad_var[0] if blocks == 1 else grad_var.sum(0), partial.sum(0), grad_scale
 
@@ -229,15 +156,16 @@ def statistics_backward(
     """
     batch, channels, height, width = x.shape
     groups, channels = geometry.groups, channels // geometry.groups
-    grad_centered = grad_centered.contiguous(memory_format=_format(x))
+    grad_centered = grad_centered.contiguous(memory_format=format_of(x))
     grad_x = grad_centered if grad_centered.dtype == x.dtype else torch.empty_like(x)
     block_p, block_c = _tile(x, channels)
     tiles, blocks = cdiv(height * width, block_p), cdiv(channels, block_c)
     kernels.statistics_backward_kernel[(batch * tiles, groups * blocks)](
         x, grad_centered, grad_x, pixel_mean, mean, grad_var,
         mean if grad_scale is None else grad_scale,
-        channels, blocks, width, *mean.shape[2:], height * width, tiles, *_strides(x),
-        **_constants(geometry), HAS_SCALE=grad_scale is not None, BLOCK_P=block_p, BLOCK_C=block_c,
+        channels, blocks, width, *mean.shape[2:], height * width, tiles, *strides(x),
+        *_steps(geometry), **_constants(geometry), HAS_SCALE=grad_scale is not None,
+        BLOCK_P=block_p, BLOCK_C=block_c,
     )  # fmt: skip
     return grad_x
 
@@ -262,15 +190,15 @@ def pointwise(
         images, positions = _merge_images(images, positions)
     # 64 x 128 outputs per program. Float32 takes 64 x 64, because its products are computed in
     # registers unless TF32 is allowed. Tiles are a quarter the size where a large GPU would idle.
-    block_p, block_c = 64, _product_block(y.dtype)
+    block_p, block_c = 64, product_block(y.dtype)
     block_o = min(128 if block_c == 64 else 64, max(16, next_power_of_2(outputs)))
     if images * cdiv(positions, block_p) * cdiv(outputs, block_o) < 128:
         block_p, block_o = 32, min(64, block_o)
     tiles, blocks = cdiv(positions, block_p), cdiv(outputs, block_o)
     pointwise_kernel[(images * tiles * blocks,)](
         x, folded, block_sums, x if bias is None else bias, y, out, mean, rstd,
-        outputs, blocks, width, out_width, positions, tiles, *_strides(x), *_strides(y), eps,
-        channels=channels, STRIDE=geometry.stride, PRECISION=_precision(y.dtype),
+        channels, outputs, blocks, width, out_width, positions, tiles, *strides(x), *strides(y),
+        eps, STRIDE=geometry.stride, PRECISION=_precision(y.dtype),
         WIDEN=_INTERPRETED and y.dtype == torch.bfloat16, SCALE=input_scale(y.dtype),
         HAS_BIAS=bias is not None, STORE_Y=keep_y,
         BLOCK_P=block_p, BLOCK_O=block_o, BLOCK_C=block_c,
@@ -286,15 +214,10 @@ def _merge_images(images: int, pixels: int) -> tuple[int, int]:
     return (1, images * pixels) if images * pixels < 2**30 else (images, pixels)
 
 
-def _format(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
-
-
-def _strides(x: Tensor) -> tuple[int, int, int]:
-    """(image, channel, pixel) in elements. x.stride() is arbitrary for axes of length one."""
-    channels, pixels = x.shape[1], x.shape[2:].numel()
-    strides = (1, channels) if is_channels_last(x) else (pixels, 1)
-    return channels * pixels, *strides
+def _steps(geometry: Geometry) -> tuple[int, int, int, int]:
+    """Padding (top, left) and dilation."""
+    (top, _), (left, _) = geometry.pads
+    return top, left, *geometry.dilation
 
 
 def _constants(geometry: Geometry) -> dict:
@@ -302,8 +225,6 @@ def _constants(geometry: Geometry) -> dict:
     return {
         'KERNEL_SIZE': geometry.kernel,
         'STRIDE': geometry.stride,
-        'PADDING': tuple(left for left, _ in geometry.pads),
-        'DILATION': geometry.dilation,
         'BLOCK_T': max(16, next_power_of_2(geometry.taps)),  # tl.dot needs 16
     }
 
@@ -328,17 +249,6 @@ def _product_tile(y: Tensor, outputs: int, geometry: Geometry) -> tuple[int, int
 def _warps(geometry: Geometry) -> int:
     """The product with the taps keeps its operands in registers. More threads share them."""
     return 4 if geometry.taps == 1 else 8
-
-
-def _filter_blocks(channels: int, taps: int) -> dict[str, int]:
-    """A tile of up to 2048 values of a filter."""
-    block_t = next_power_of_2(taps)
-    return {'BLOCK_C': min(next_power_of_2(channels), max(1, 2048 // block_t)), 'BLOCK_T': block_t}
-
-
-def _product_block(dtype: torch.dtype) -> int:
-    """Channels per step of the fused 1x1 convolution: a cache line (128 bytes) of each pixel."""
-    return 128 // dtype.itemsize
 
 
 def _precision(dtype: torch.dtype) -> str:

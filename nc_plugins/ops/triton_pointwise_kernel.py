@@ -14,10 +14,10 @@ from .triton_kernels import _tile
 @triton.jit(do_not_specialize=['blocks', 'width', 'out_width', 'tiles'])
 def pointwise_kernel(
     x_ptr, folded_ptr, block_sums_ptr, bias_ptr, y_ptr, out_ptr, mean_ptr, rstd_ptr,
-    outputs, blocks, width, out_width, positions, tiles,
+    channels, outputs, blocks, width, out_width, positions, tiles,
     x_image_stride, x_channel_stride, x_pixel_stride,
     y_image_stride, y_channel_stride, y_pixel_stride, eps,
-    channels: tl.constexpr, STRIDE: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
+    STRIDE: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
     SCALE: tl.constexpr, HAS_BIAS: tl.constexpr, STORE_Y: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip

@@ -23,12 +23,12 @@ def _filter_mask(c, t, channels, taps, filter_size):
     return mask & (c[:, None] + t[None, :] * channels < filter_size)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['channels', 'taps', 'filter_size'])
 def fold_kernel(
-    weight_ptr, gain_ptr, folded_ptr, channel_sums_ptr, taps, filter_size,
+    weight_ptr, gain_ptr, folded_ptr, channel_sums_ptr, channels, taps, filter_size,
     weight_filter_stride, weight_channel_stride, weight_tap_stride,
     folded_filter_stride, folded_channel_stride, folded_tap_stride,
-    channels: tl.constexpr, HAS_GAIN: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
+    HAS_GAIN: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """folded = gain * (weight - mean of the filter), and its sums over the channels [O, taps].
 
@@ -61,13 +61,13 @@ def fold_kernel(
     tl.store(channel_sums_ptr + o * taps + t, tl.sum(sums, 0), t < taps)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['channels', 'taps', 'filter_size'])
 def fold_backward_kernel(
     grad_folded_ptr, grad_channel_sums_ptr, weight_ptr, gain_ptr, grad_weight_ptr, grad_gain_ptr,
-    grad_scale_ptr, taps, filter_size,
+    grad_scale_ptr, channels, taps, filter_size,
     folded_filter_stride, folded_channel_stride, folded_tap_stride,
     weight_filter_stride, weight_channel_stride, weight_tap_stride,
-    channels: tl.constexpr, SCALE: tl.constexpr, HAS_SCALE: tl.constexpr,
+    SCALE: tl.constexpr, HAS_SCALE: tl.constexpr,
     HAS_GAIN: tl.constexpr, HAS_SUMS: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip

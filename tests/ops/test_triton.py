@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[2]
-TESTS = ('accuracy', 'behaviour', 'extremes', 'properties')
+TESTS = ('accuracy', 'behaviour', 'extremes', 'paths', 'properties')
 FILES = [f'tests/ops/triton_{name}.py' for name in TESTS]
 
 
@@ -44,60 +43,6 @@ def test_kernels_in_a_process_of_their_own():
     assert done.returncode == 0, done.stdout + done.stderr
     summary = done.stdout.strip().splitlines()[-1]
     assert re.match(r'\d+ passed(, \d+ warnings?)? in ', summary), summary
-
-
-class Gpu:
-    """The part of a driver that Triton needs to compile without a GPU."""
-
-    def __init__(self, capability):
-        from triton.backends.compiler import GPUTarget
-
-        self.get_current_target = lambda: GPUTarget('cuda', capability, 32)
-        self.get_current_device = lambda: capability  # Triton caches kernels by device
-        self.get_current_stream = lambda device: 0
-
-
-@pytest.mark.parametrize('capability', [80, 90])
-def test_kernels_compile_for_a_gpu(capability, monkeypatch, tmp_path):
-    """The compiler may reject what the interpreter accepts. No GPU is needed to compile."""
-    from triton.runtime import driver, jit
-
-    from nc_plugins.ops import triton_launch
-
-    compiled = {}
-
-    def launch(kernel, *arguments, grid, **options):
-        binary = kernel.run(*arguments, grid=grid, warmup=True, **options)
-        compiled.setdefault(kernel.__name__, []).append(binary)
-
-    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr(backend, 'INTERPRETED', True)  # accepts CPU tensors
-    monkeypatch.setattr(
-        jit.JITFunction, '__getitem__', lambda kernel, grid: partial(launch, kernel, grid=grid)
-    )
-    monkeypatch.setattr(driver, '_active', Gpu(capability))
-    # Programs loop over several tiles, as for large images. The compiler then buffers more tiles.
-    monkeypatch.setattr(triton_launch, '_SPLITS', 1)
-    channels_last, contiguous = torch.channels_last, torch.contiguous_format
-    for dtype, size, format in (
-        (torch.bfloat16, 3, channels_last),
-        (torch.bfloat16, 1, channels_last),
-        (torch.float16, 2, channels_last),
-        (torch.float32, 1, channels_last),
-        (torch.float32, 7, contiguous),
-    ):
-        x = torch.randn(2, 64, 9, 9).to(dtype, memory_format=format)
-        weight = torch.randn(96, 64, size, size, dtype=dtype)
-        bias, gain = torch.ones(2, 96, dtype=dtype)
-        leaves = [t.requires_grad_() for t in (x, weight, bias, gain)]
-        out = ops.nc_conv2d(*leaves[:3], gain=leaves[3], backend='triton')
-        torch.autograd.grad(out, leaves, torch.ones_like(out))
-    assert compiled.keys() == {
-        'pixel_statistics_kernel', 'fold_kernel', 'epilogue_kernel', 'pointwise_kernel',
-        'epilogue_backward_kernel', 'statistics_backward_kernel', 'fold_backward_kernel',
-    }  # fmt: skip
-    shared = [binary.metadata.shared for found in compiled.values() for binary in found]
-    assert max(shared) <= 99 * 1024  # per program on the GPUs with the least
 
 
 @pytest.mark.skipif(backend.missing() is None, reason='the backend runs here')
