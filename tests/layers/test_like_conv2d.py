@@ -155,7 +155,14 @@ def test_export_with_dynamic_sizes(backend, joined):
         torch.testing.assert_close(exported(x), model(x))
 
 
-@networks
+@pytest.mark.parametrize(
+    ('backend', 'joined'),
+    [
+        pytest.param(name, joined, marks=() if joined and name != 'reference' else pytest.mark.slow)
+        for name in BACKENDS
+        for joined in (True, False)
+    ],
+)
 def test_compiles_as_one_graph_with_dynamic_sizes(backend, joined):
     torch._dynamo.reset()
     model = network(backend, joined)

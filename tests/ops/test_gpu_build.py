@@ -31,7 +31,10 @@ ALL = [
     for capability in SHARED
     for dtype in (torch.float32, torch.bfloat16, torch.float16)
 ]
-QUICK = [(86, torch.bfloat16, SMALL_CHANGES), (90, torch.float32, SMALL_CHANGES)]
+QUICK = [
+    (86, torch.bfloat16, SMALL_CHANGES),
+    pytest.param(90, torch.float32, SMALL_CHANGES, marks=pytest.mark.slow),
+]
 
 
 def launches_of(layer, batch, format, dtype=torch.bfloat16, train=True, size=(224, 224)):

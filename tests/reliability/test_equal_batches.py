@@ -50,6 +50,7 @@ def largest_difference(a, b):
     return max((a[k] - b[k]).abs().max().item() for k in a if a[k].is_floating_point())
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(config, in_two_processes, tmp_path):
     path = config(double=True)
     weights, losses, record = in_one_process(path, tmp_path / 'one', batch=2)
