@@ -59,7 +59,8 @@ class DurableCheckpointHook(CheckpointHook):
         self._validated = -1  # iteration of the last validation
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        self._loaded = checkpoint
+        # Not the whole checkpoint, which would stay in memory during a test.
+        self._loaded = {key: checkpoint.get(key) for key in ('validated', 'gradients')}
 
     def before_train(self, runner) -> None:
         remote = '://' in str(self.out_dir or '')
@@ -74,10 +75,10 @@ class DurableCheckpointHook(CheckpointHook):
         loaded, self._loaded = self._loaded, {}
         if runner.iter == 0:
             return
-        self._validated = loaded.get('validated', -1)
+        self._validated = loaded.get('validated')
         # After a validation mmengine writes this checkpoint again if the model is the best one.
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt')
-        _restore_gradients(runner.model, loaded.get('gradients', {}))
+        _restore_gradients(runner.model, loaded.get('gradients') or {})
         _leave_out_trained_samples(runner)
         if _validation_is_due(runner) and self._validated != runner.iter:
             runner.logger.info('The training stopped before a validation, which runs now')
