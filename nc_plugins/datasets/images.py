@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio.io import backend_instances
 from mmengine.logging import print_log
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -41,6 +42,7 @@ class VisibleFiles(LocalBackend):
 def leave_out_hidden_folders() -> None:
     """Let all datasets of OpenMMLab in this process list local folders with ``VisibleFiles``."""
     register_backend('local', VisibleFiles, force=True, prefixes='')
+    backend_instances.clear()  # mmengine would go on with the backend that it made before
 
 
 def is_hidden(path: str | PurePath) -> bool:

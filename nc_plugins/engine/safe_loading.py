@@ -59,7 +59,6 @@ def protect(trust: bool = False) -> None:
         CheckpointLoader.register_scheme('', mmengine_checkpoint.load_from_local, force=True)
         return
     os.environ[_FORCE] = '1'
-    torch.serialization.add_safe_globals(allowed_globals())
     CheckpointLoader.register_scheme('', load_from_local, force=True)
     # For downloads. mmengine adds its own list, with getattr, around each call of torch.load.
     mmengine_checkpoint.get_torch_safe_globals = allowed_globals
@@ -72,10 +71,12 @@ def load_from_local(filename: str, map_location=None) -> dict:
         could run code.
     """
     path = os.path.expanduser(filename)
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as e:  # broken files raise many types of exceptions
-        raise CheckpointError(_explained(path, e)) from e
+    # Here and not once for all: on exit, mmengine's own safe_globals forgets the same names.
+    with torch.serialization.safe_globals(allowed_globals()):
+        try:
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as e:  # broken files raise many types of exceptions
+            raise CheckpointError(_explained(path, e)) from e
     if not isinstance(content, dict):
         raise CheckpointError(f'checkpoint {path} holds a {type(content).__name__} and no weights')
     return content

@@ -18,6 +18,7 @@ from torch import nn
 from nc_plugins.engine.safe_loading import (
     CheckpointError,
     CheckpointMatchHook,
+    allowed_globals,
     load_checkpoint,
     match,
     protect,
@@ -103,6 +104,9 @@ def test_checkpoints_of_ours_and_of_mmengine_load(tmp_path):
     assert isinstance(content['message_hub']['log_scalars']['train/loss'], HistoryBuffer)
     numbers = {'a': np.float64(1.5), 'b': np.arange(3), 'c': np.array([True]), 'd': np.float32(2)}
     torch.save({'meta': {'dataset_meta': numbers}}, tmp_path / 'numpy.pth')
+    # As after a download, which mmengine loads with a list of its own.
+    with torch.serialization.safe_globals(allowed_globals()):
+        pass
     assert load_checkpoint(tmp_path / 'numpy.pth')['meta']['dataset_meta']['a'] == 1.5
 
 

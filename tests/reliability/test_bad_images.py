@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip('mmseg')
 pytest.importorskip('mmpretrain')
+from mmengine.fileio import LocalBackend, get_file_backend, register_backend
+from mmengine.fileio.io import backend_instances
 from PIL import Image
 
 from nc_plugins.datasets import images, loading
@@ -125,6 +127,10 @@ def hide(root, name='.ipynb_checkpoints'):
 def test_hidden_files_and_folders_are_left_out(name, tmp_path):
     dataset = class_folders(tmp_path)
     hide(tmp_path, name)
+    # mmengine keeps the backend that reads a first file.
+    register_backend('local', LocalBackend, force=True, prefixes='')
+    backend_instances.clear()
+    get_file_backend(str(tmp_path), enable_singleton=True)
     samples = read('mmpretrain', dataset)
     assert [int(sample['data_samples'].gt_label) for sample in samples] == [0, 0, 1, 1]
 
