@@ -30,20 +30,27 @@ class CIFAR10Folders(CIFAR10):
         data_root: Folder with either layout. If it has neither, CIFAR-10 is downloaded into it.
         split: ``'train'`` or ``'test'``.
         per_class: Number of images of each class to use, in the order of the files. Default: all.
+        skip: Number of images of each class to leave out before that, such as those that another
+            dataset of the same split uses.
         download: Whether to download missing data.
         kwargs: Arguments of ``mmpretrain.datasets.CIFAR10``.
 
     Raises:
         FileNotFoundError: If the data is missing and cannot be downloaded.
         ValueError: If the folders are not the ten classes of CIFAR-10, or a class has fewer images
-            than ``per_class``.
+            than ``skip + per_class``.
         DataError: If an image cannot be read or does not have 32x32 pixels.
     """
 
-    def __init__(self, data_root='', split='train', *, per_class=None, download=True, **kwargs):
+    def __init__(
+        self, data_root='', split='train', *, per_class=None, skip=0, download=True, **kwargs
+    ):
         if per_class is not None and per_class < 1:
             raise ValueError(f'per_class must be at least 1 or None, got {per_class}')
+        if skip < 0:
+            raise ValueError(f'skip must be at least 0, got {skip}')
         self.per_class = per_class
+        self.skip = skip
         super().__init__(
             data_root=os.path.expanduser(data_root), split=split, download=download, **kwargs
         )
@@ -54,7 +61,7 @@ class CIFAR10Folders(CIFAR10):
             items = self._read_folders(root / self.split)
         else:
             items = self._read_pickles(root)
-        return items if self.per_class is None else self._first_per_class(items)
+        return self._of_each_class(items) if self.per_class or self.skip else items
 
     def _read_folders(self, folder):
         found = {p.name for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)}
@@ -72,9 +79,7 @@ class CIFAR10Folders(CIFAR10):
                 if path.suffix.lower() in EXTENSIONS and not is_hidden(path.name)
             )
             # In the order of the classes; the sampler shuffles.
-            items += [
-                {'img': _read_rgb(path), 'gt_label': label} for path in files[: self.per_class]
-            ]
+            items += [{'img': _read_rgb(path), 'gt_label': label} for path in files[: self._end]]
         return items
 
     def _read_pickles(self, root):
@@ -92,18 +97,24 @@ class CIFAR10Folders(CIFAR10):
                 f'{missing}, and the download of {self.url} failed ({reason})'
             ) from e
 
-    def _first_per_class(self, items):
+    @property
+    def _end(self):
+        """Number of images of each class that are read, with those that are left out."""
+        return None if self.per_class is None else self.skip + self.per_class
+
+    def _of_each_class(self, items):
         kept, counts = [], [0] * len(self.CLASSES)
         for item in items:
             label = item['gt_label']
-            if counts[label] < self.per_class:
-                counts[label] += 1
+            if self.skip <= counts[label] < (self._end or len(items)):
                 kept.append(item)
-        short = [n for n, count in zip(self.CLASSES, counts, strict=True) if count < self.per_class]
+            counts[label] += 1
+        needed = self._end or self.skip + 1
+        short = [n for n, count in zip(self.CLASSES, counts, strict=True) if count < needed]
         if short:
             raise ValueError(
-                f'{self.data_prefix["root"]}: {self.split} has fewer than per_class='
-                f'{self.per_class} images of {", ".join(short)}'
+                f'{self.data_prefix["root"]}: {self.split} has fewer than {needed} images of '
+                f'{", ".join(short)}, which skip={self.skip} and per_class={self.per_class} need'
             )
         return kept
 

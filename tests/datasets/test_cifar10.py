@@ -69,6 +69,13 @@ def test_folders_and_pickles_give_the_same_rgb_images(split, folders, pickles, i
             np.testing.assert_array_equal(got, wanted)
 
 
+def test_skip_leaves_out_the_first_of_each_class(folders, pickles, images):
+    for root in (folders, pickles):
+        for per_class, right in ((1, images[:, 1:2]), (None, images[:, 1:])):
+            dataset = CIFAR10Folders(str(root), per_class=per_class, skip=1)
+            np.testing.assert_array_equal(by_class(dataset), right)
+
+
 def test_per_class_keeps_the_first_of_each_class(folders, pickles, images):
     for root in (folders, pickles):
         dataset = CIFAR10Folders(str(root), per_class=2)
@@ -118,10 +125,14 @@ def test_folders_must_be_the_ten_classes(folders):
 
 
 def test_too_few_images(folders):
-    with pytest.raises(ValueError, match='fewer than per_class=4 images of airplane'):
+    with pytest.raises(ValueError, match='fewer than 4 images of airplane'):
         CIFAR10Folders(str(folders), per_class=4)
     with pytest.raises(ValueError, match='per_class must be at least 1 or None, got 0'):
         CIFAR10Folders(str(folders), per_class=0)
+    with pytest.raises(ValueError, match='fewer than 4 images of airplane'):
+        CIFAR10Folders(str(folders), per_class=2, skip=2)
+    with pytest.raises(ValueError, match='skip must be at least 0, got -1'):
+        CIFAR10Folders(str(folders), skip=-1)
 
 
 @pytest.mark.parametrize(

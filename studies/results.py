@@ -1,0 +1,128 @@
+"""The results of the trainings as CSV files, which the repository keeps."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from nc_plugins.records import write_atomically
+from nc_plugins.report import Run
+
+from .worklist import Trial
+
+FOLDER = Path(__file__).parents[1] / 'docs/results/micro-batch'
+RUNS, EPOCHS = 'runs.csv', 'epochs.csv'
+
+
+@dataclass
+class Row:
+    """The result of a training, and its conditions.
+
+    Attributes:
+        name: identifies the training.
+        status: 'finished', or 'diverged' if the loss is not finite.
+        top1: accuracy on ``split`` after the last epoch, in percent.
+        val_loss: cross entropy on ``split`` after the last epoch, in nats.
+        train_loss: mean of the last epoch.
+        seconds: from the start of the training to its end.
+        memory: peak of the process, in MiB.
+    """
+
+    name: str
+    config: str
+    batch: int
+    rate: float
+    seed: int
+    split: str
+    status: str
+    top1: float
+    val_loss: float
+    train_loss: float
+    images_per_second: float
+    seconds: float
+    memory: float
+    commit: str
+    utc_end: str
+    device: str
+    threads: int
+    load: float
+    torch: str
+
+
+def row_of(trial: Trial, run: Run) -> Row:
+    record = run.record
+    return Row(
+        trial.name,
+        trial.setting.config,
+        trial.setting.batch,
+        trial.rate,
+        trial.seed,
+        trial.split,
+        run.status,
+        round(run.last('accuracy/top1'), 3),
+        round(run.last('val_loss'), 4),
+        round(run.final_loss, 4),
+        round(record.images_per_second, 1),
+        round(record.total_seconds),
+        round(record.peak_memory_mb),
+        record.commit,
+        record.utc_end,
+        record.device,
+        record.threads,
+        record.load,
+        record.torch,
+    )
+
+
+def epochs_of(trial: Trial, run: Run) -> list[dict]:
+    """A line for each epoch. Metrics are empty after epochs without a validation."""
+    metrics = dict(run.validations)
+    return [
+        {
+            'name': trial.name,
+            'epoch': int(epoch),
+            'train_loss': round(loss, 4),
+            'top1': metrics.get(epoch, {}).get('accuracy/top1', ''),
+            'val_loss': metrics.get(epoch, {}).get('val_loss', ''),
+        }
+        for epoch, loss in run.train
+    ]
+
+
+def read_rows(folder: Path = FOLDER) -> dict[str, Row]:
+    """The finished trainings by name."""
+    types = {field.name: {'int': int, 'float': float}.get(field.type, str) for field in fields(Row)}
+    rows = {}
+    for line in _read(folder / RUNS):
+        rows[line['name']] = Row(**{key: types[key](value) for key, value in line.items()})
+    return rows
+
+
+def write_rows(rows: Iterable[Row], epochs: Iterable[dict], folder: Path = FOLDER) -> None:
+    """Add trainings to the files, or replace those of the same name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = {row.name: asdict(row) for row in rows}
+    kept = {line['name']: line for line in _read(folder / RUNS)}
+    _write(folder / RUNS, [*(kept | new).values()])
+    epochs = list(epochs)
+    kept = [line for line in _read(folder / EPOCHS) if line['name'] not in new]
+    _write(folder / EPOCHS, kept + epochs)
+
+
+def _read(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with path.open(newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: Path, lines: list[dict]) -> None:
+    if lines:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, lines[0], lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(lines)
+        write_atomically(path, text.getvalue().encode())
