@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 VALIDATION, TEST = 'validation', 'test'
 
-# All learning rates that a training may have. Every setting begins with four of them.
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-FIRST_RATES = RATES[3:7]
+# All learning rates that a training may have.
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 PAPER_RATE = 0.01
 # Not among the seeds of the final trainings, which begin at 0.
 TUNING_SEED = 100
 
 MAIN = ('gn', 'gn-ws', 'bn', 'nc', 'nc-ws')
-OTHERS = ('ln', 'in', 'pn')
+OTHERS = ('ln', 'in', 'pn', 'evonorm', 'frn', 'none')
+VARIANTS = ('nc_no-center', 'nc_no-scale', 'nc_eps-1e-2', 'nc_eps-1e-8', 'nc_reflect', 'nc_gn')
+# The learning rates of adaptive optimisers are smaller.
+OPTIMIZERS = {'momentum': 1e-3, 'adam': 1e-4, 'adamw': 1e-4, 'rmsprop': 1e-4}
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Setting:
     Attributes:
         config: name of a file in studies/configs.
         batch: images in a batch.
+        first_rate: the smallest of the four learning rates that are tried first.
     """
 
     config: str
     batch: int = 2
+    first_rate: float = 3e-3
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,19 @@ class Question:
 
 QUESTIONS = (
     Question('batch2', tuple(map(Setting, MAIN)), seeds=6, paper_rate=True),
-    Question('others', tuple(map(Setting, OTHERS)), seeds=3),
     *(
         Question(f'batch{n}', tuple(Setting(c, n) for c in ('gn', 'bn', 'nc', 'nc-ws')), seeds=3)
-        for n in (32, 8, 128, 4, 1)
+        for n in (32, 8, 128)
+    ),
+    Question('others', tuple(map(Setting, ('gn', *OTHERS))), seeds=3),
+    *(
+        Question(name, tuple(Setting(f'{c}_{name}', 2, rate) for c in ('gn', 'nc')), seeds=3)
+        for name, rate in OPTIMIZERS.items()
+    ),
+    Question('variants', tuple(map(Setting, ('nc', *VARIANTS))), seeds=3),
+    *(
+        Question(f'batch{n}', tuple(Setting(c, n) for c in ('gn', 'bn', 'nc', 'nc-ws')), seeds=3)
+        for n in (4, 1)
     ),
 )
 
@@ -125,7 +138,8 @@ def tuning_trial(setting: Setting, rate: float) -> Trial:
 
 def rates_of(setting: Setting, accuracy: Mapping[str, float]) -> tuple[float, ...]:
     """The learning rates to try: the first four, and more while the best is at an end."""
-    low, high = RATES.index(FIRST_RATES[0]), RATES.index(FIRST_RATES[-1])
+    low = RATES.index(setting.first_rate)
+    high = low + 3
     while True:
         rates = RATES[low : high + 1]
         known = [accuracy.get(tuning_trial(setting, rate).name) for rate in rates]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'nc_plugins'
-REPO_FOLDERS = {'benchmarks', 'configs', 'tests', 'tools'}
+REPO_FOLDERS = {'benchmarks', 'configs', 'studies', 'tests', 'tools'}
 OPENMMLAB = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg'}
 # room -> the other rooms it may import. The package root may import any of them.
 ROOMS = {

@@ -1,0 +1,15 @@
+# gn.py with Filter Response Normalization and TLU (arXiv 1911.09737) in place of GroupNorm and the
+# first activation of a block.
+_base_ = './gn.py'
+
+custom_imports = dict(
+    imports=['nc_plugins', 'nc_plugins.datasets.cifar10', 'studies.networks'],
+    allow_failed_imports=False,
+)
+
+model = dict(
+    backbone=dict(
+        type='ResNetNormAct_CIFAR',
+        norm_cfg=dict(_delete_=True, type='FilterResponseNormTlu2d', eps=1e-6),
+    )
+)

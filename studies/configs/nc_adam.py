@@ -1,0 +1,4 @@
+# nc.py with Adam.
+_base_ = './nc.py'
+
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adam', lr=1e-3))

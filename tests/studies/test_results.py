@@ -1,0 +1,34 @@
+"""The CSV files give back what was written, and a repeated training replaces its lines."""
+
+from studies.results import Row, read_rows, write_rows
+
+
+def row(name, top1, **changes):
+    values = dict(
+        name=name, config='nc', batch=2, rate=0.01, seed=0, split='test', status='finished',
+        top1=top1, val_loss=1.5, train_loss=1.4, images_per_second=80.0, seconds=200.0,
+        memory=800.0, commit='abc', utc_end='2026-11-25T18:00:00+00:00', device='CPU, "x"',
+        threads=1, load=2.0, torch='2.11.0',
+    )  # fmt: skip
+    return Row(**{**values, **changes})
+
+
+def epoch(name, number):
+    return {'name': name, 'epoch': number, 'train_loss': 1.5, 'top1': '', 'val_loss': ''}
+
+
+def test_round_trip(tmp_path):
+    rows = [row('a', 40.0), row('b', 41.5, status='diverged')]
+    write_rows(rows, [epoch('a', 1), epoch('b', 1)], tmp_path)
+    assert read_rows(tmp_path) == {'a': rows[0], 'b': rows[1]}
+
+
+def test_a_training_replaces_its_own_lines_only(tmp_path):
+    write_rows([row('a', 40.0), row('b', 41.0)], [epoch('a', 1), epoch('b', 1)], tmp_path)
+    write_rows([row('a', 42.0)], [epoch('a', 1), epoch('a', 2)], tmp_path)
+    assert {name: r.top1 for name, r in read_rows(tmp_path).items()} == {'a': 42.0, 'b': 41.0}
+    assert (tmp_path / 'epochs.csv').read_text().count('a,') == 2
+
+
+def test_no_file_is_no_result(tmp_path):
+    assert read_rows(tmp_path) == {}
