@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+"""Draw the tables and figures of docs/results/micro-batch from its CSV files.
+
+python studies/report.py            # write the page and its figures
+python studies/report.py --check    # exit 1 if the page is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from nc_plugins.report import markdown  # noqa: E402
+from nc_plugins.report.statistics import PairedTest, compare_paired  # noqa: E402
+from studies.figures import rates_png, sensitivity_png  # noqa: E402
+from studies.results import FOLDER, Row, read_rows  # noqa: E402
+from studies.worklist import (  # noqa: E402
+    PAPER_RATE,
+    QUESTIONS,
+    RATES,
+    TEST,
+    VALIDATION,
+    Question,
+    Setting,
+    best_rate,
+    trials,
+)
+
+PAGE, SENSITIVITY = 'README.md', 'sensitivity.csv'
+LABELS = {
+    'gn': 'GN',
+    'gn-ws': 'WS+GN',
+    'bn': 'BN',
+    'nc': 'NC',
+    'nc-ws': 'NC+WS',
+    'ln': 'LN',
+    'in': 'IN',
+    'pn': 'PN',
+    'evonorm': 'EvoNorm-S0',
+    'frn': 'FRN',
+    'none': 'no norm',
+}
+TITLES = {
+    'batch2': 'Batches of two',
+    'others': 'Other norms, batches of two',
+    'variants': 'Variants of NC, batches of two',
+    **{f'batch{n}': f'Batches of {n}' for n in (4, 8, 32, 128)},
+    'batch1': 'Batches of one',
+    'momentum': 'SGD with momentum',
+    'adam': 'Adam',
+    'adamw': 'AdamW',
+    'rmsprop': 'RMSProp',
+}
+INTRO = """\
+# Micro-batch comparison
+
+`python studies/report.py` writes this page from [runs.csv](runs.csv) and
+[sensitivity.csv](sensitivity.csv). `python studies/run.py` trains what is missing. [The
+protocol](../protocol.md) defines data, training, learning rates and statistics, and was written
+before the first training. Do not edit this page by hand.
+"""
+NOTES = """\
+Accuracies are top-1 in percent on the 10,000 test images, mean ± standard deviation over the
+seeds, after the last epoch. Δ is the mean difference to the first row over the seeds that both
+have, in brackets its 95 % t-interval. p is the sign-flip test with Holm's correction, then the
+smallest uncorrected value that the number of pairs allows.
+"""
+TUNING = """\
+Validation accuracy by learning rate (%), one seed. The best rate of each row is bold.
+"""
+SENSITIVITY_TEXT = """\
+## Why centring matters: features at initialisation
+
+An untrained ResNet-50 (torchvision's initialisation), 16 images of 96 pixels, after the last
+residual block, mean of 3 seeds. `python studies/sensitivity.py` measures it.
+
+- *Sensitivity*: relative change of the features after a relative change of the input by 0.002,
+  the rounding error of bfloat16.
+- *Constant part*: part of the squared features that is the mean of their channel, the same for
+  all images and positions.
+- *Rank*: effective number of directions of the features, at most 144 in the last three blocks,
+  which have 3x3 positions.
+"""
+SENSITIVITY_READING = """\
+The norms fall into two groups. Those that take the mean off each patch (NC), filter (WS) or
+channel (BN, IN) keep features of high rank that respond to the input. With GN, LN and PN the
+features behind a ReLU keep a positive mean, which the next convolution turns into a constant
+for each channel: three quarters of the features and more say nothing about the image. NC
+without centring behaves like PN. So the part of NC that GN lacks is the centring, and weight
+standardisation has it too. Sensitivity has a price: rounding errors grow with depth in the same
+way, so in bfloat16 the outputs of NC, WS+GN and IN are less exact than those of GN. Labatie et
+al. (arXiv 2106.03743) describe the same collapse of layer and group normalisation. These are
+features before training. Whether they explain the accuracy after training is not tested yet.
+"""
+
+
+def label(setting: Setting) -> str:
+    return LABELS.get(setting.config, setting.config.replace('_', ', ').replace('nc', 'NC', 1))
+
+
+def page(rows: Mapping[str, Row], sensitivity: Sequence[dict]) -> str:
+    """The whole page."""
+    parts = [INTRO]
+    for question in QUESTIONS:
+        section = list(question_section(question, rows))
+        if section:
+            parts += [f'## {TITLES[question.name]}', *section]
+    if sensitivity:
+        parts += [SENSITIVITY_TEXT, sensitivity_table(sensitivity), '![Features](sensitivity.png)']
+        parts += [SENSITIVITY_READING]
+    parts += [conditions(rows.values())]
+    return '\n\n'.join(part.strip() for part in parts if part) + '\n'
+
+
+def question_section(question: Question, rows: Mapping[str, Row]) -> Iterator[str]:
+    accuracy = {name: row.top1 for name, row in rows.items()}
+    wanted = list(trials(question, accuracy))
+    done = [trial for trial in wanted if trial.name in rows]
+    if not done:
+        return
+    if len(done) < len(wanted):
+        yield f'Not complete: {len(done)} of {len(wanted)} trainings known so far have finished.'
+    rates = {setting: best_rate(setting, accuracy) for setting in question.settings}
+    if None not in rates.values():
+        yield from accuracy_tables(question, rates, rows)
+    yield TUNING
+    yield tuning_table(question, rows)
+    if question.name == 'batch2':
+        yield '![Validation accuracy by learning rate](rates.png)'
+
+
+def accuracy_tables(
+    question: Question, rates: Mapping[Setting, float], rows: Mapping[str, Row]
+) -> Iterator[str]:
+    own = {setting: final_runs(setting, rate, rows) for setting, rate in rates.items()}
+    if any(own.values()):
+        yield 'Each method at its own learning rate:'
+        yield accuracy_table(own)
+    paper = {setting: final_runs(setting, PAPER_RATE, rows) for setting in question.settings}
+    if question.paper_rate and all(paper.values()):
+        yield 'All methods at the learning rate of the paper:'
+        yield accuracy_table(paper)
+    if any(own.values()):
+        yield NOTES
+
+
+def final_runs(setting: Setting, rate: float, rows: Mapping[str, Row]) -> dict[int, Row]:
+    """The final trainings by seed."""
+    return {
+        row.seed: row
+        for row in rows.values()
+        if (row.config, row.batch, row.rate, row.split)
+        == (setting.config, setting.batch, rate, TEST)
+    }
+
+
+def accuracy_table(runs: Mapping[Setting, Mapping[int, Row]]) -> str:
+    top1 = {s: {seed: row.top1 for seed, row in by_seed.items()} for s, by_seed in runs.items()}
+    baseline = next(iter(top1))
+    others = {label(s): values for s, values in top1.items() if s != baseline}
+    tests = compare_paired(top1[baseline], others)
+    head = ['method', 'learning rate', 'seeds', 'top-1 accuracy (%)', 'test loss (nats)']
+    lines = []
+    for setting, by_seed in runs.items():
+        if not by_seed:
+            continue
+        some = list(by_seed.values())
+        test = tests.get(label(setting))
+        lines.append([
+            label(setting),
+            f'{some[0].rate:g}',
+            str(len(some)),
+            mean_std([row.top1 for row in some], 1),
+            mean_std([row.val_loss for row in some], 2),
+            *(test_cells(test) if test else ['baseline', '', '']),
+        ])  # fmt: skip
+    return markdown(([*head, 'Δ accuracy (%)', 'p', 'evidence'], lines))
+
+
+def test_cells(test: PairedTest) -> list[str]:
+    if test.mean is None:
+        return ['-', '-', test.evidence.value]
+    if test.interval is None:
+        return [f'{test.mean:+.1f}', '-', test.evidence.value]
+    low, high = test.interval
+    p = f'{test.adjusted_p:.3f} ({test.smallest_p:.3f})'
+    return [f'{test.mean:+.1f} [{low:+.1f}, {high:+.1f}]', p, test.evidence.value]
+
+
+def mean_std(values: Sequence[float], digits: int) -> str:
+    spread = f'{stdev(values):.{digits}f}' if len(values) > 1 else '-'
+    return f'{fmean(values):.{digits}f} ± {spread}'
+
+
+def tuning_runs(setting: Setting, rows: Mapping[str, Row]) -> dict[float, float]:
+    """Validation accuracy by learning rate."""
+    return {
+        row.rate: row.top1
+        for row in rows.values()
+        if (row.config, row.batch, row.split) == (setting.config, setting.batch, VALIDATION)
+    }
+
+
+def tuning_table(question: Question, rows: Mapping[str, Row]) -> str:
+    tuning = {setting: tuning_runs(setting, rows) for setting in question.settings}
+    rates = [rate for rate in RATES if any(rate in values for values in tuning.values())]
+    lines = []
+    for setting, values in tuning.items():
+        best = max(values.values(), default=None)
+        cells = (f'{values[rate]:.1f}' if rate in values else '' for rate in rates)
+        bold = (f'**{cell}**' if cell and cell == f'{best:.1f}' else cell for cell in cells)
+        lines.append([label(setting), *bold])
+    return markdown((['method', *(f'{rate:g}' for rate in rates)], lines))
+
+
+def sensitivity_table(lines: Sequence[dict]) -> str:
+    last = max(int(line['block']) for line in lines)
+    names = {'sensitivity': 'sensitivity', 'constant': 'constant part', 'rank': 'rank'}
+    table = []
+    for norm in dict.fromkeys(line['norm'] for line in lines):
+        some = [x for x in lines if x['norm'] == norm and int(x['block']) == last]
+        table.append([norm, *(f'{fmean(float(x[key]) for x in some):.3g}' for key in names)])
+    return markdown((['norm', *names.values()], table))
+
+
+def conditions(rows: Sequence[Row]) -> str:
+    rows = list(rows)
+    if not rows:
+        return ''
+    devices = ', '.join(sorted({row.device for row in rows}))
+    commits = ', '.join(sorted({row.commit[:10] for row in rows}))
+    dates = sorted(row.utc_end[:10] for row in rows)
+    hours = sum(row.seconds for row in rows) / 3600
+    torches = ', '.join(sorted({row.torch for row in rows}))
+    return (
+        f'## Conditions\n\n{len(rows)} trainings from {dates[0]} to {dates[-1]}, {hours:.1f} hours '
+        f'in all, one thread each, on {devices}, torch {torches}, commits {commits}. Other '
+        'programs ran on the machine, so the speeds in runs.csv mean little.'
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--check', action='store_true', help='write nothing')
+    args = parser.parse_args()
+    rows = read_rows()
+    with (FOLDER / SENSITIVITY).open(newline='') as file:
+        sensitivity = list(csv.DictReader(file))
+    text = page(rows, sensitivity)
+    path = FOLDER / PAGE
+    if args.check:
+        if path.read_text() == text:
+            return 0
+        print(f'{path} is out of date: run python studies/report.py', file=sys.stderr)
+        return 1
+    path.write_text(text)
+    batch2 = next(question for question in QUESTIONS if question.name == 'batch2')
+    curves = {label(setting): tuning_runs(setting, rows) for setting in batch2.settings}
+    (FOLDER / 'rates.png').write_bytes(rates_png(curves))
+    (FOLDER / 'sensitivity.png').write_bytes(sensitivity_png(sensitivity))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
