@@ -12,7 +12,8 @@ PYTEST_ARGS ?=
 
 # One process per core. All tests of a file run in the same process, so they share its fixtures. The
 # files start in the order of tests/conftest.py, the longest first.
-PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PYTHON) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	--durations 20 --durations-min 5
 
 # For each task the baseline, then its NC variant.
 DEMO_ALL := \
