@@ -10,11 +10,13 @@ from pathlib import Path
 
 from nc_plugins.records import write_atomically
 from nc_plugins.report import Run
+from nc_plugins.report.measures import VAL_LOSS
 
 from .worklist import Trial
 
 FOLDER = Path(__file__).parents[1] / 'docs/results/micro-batch'
 RUNS, EPOCHS = 'runs.csv', 'epochs.csv'
+TOP1 = 'accuracy/top1'
 
 
 @dataclass
@@ -62,8 +64,8 @@ def row_of(trial: Trial, run: Run) -> Row:
         trial.seed,
         trial.split,
         run.status,
-        round(run.last('accuracy/top1'), 3),
-        round(run.last('val_loss'), 4),
+        round(run.last(TOP1), 3),
+        round(run.last(VAL_LOSS), 4),
         round(run.final_loss, 4),
         round(record.images_per_second, 1),
         round(record.total_seconds),
@@ -85,11 +87,15 @@ def epochs_of(trial: Trial, run: Run) -> list[dict]:
             'name': trial.name,
             'epoch': int(epoch),
             'train_loss': round(loss, 4),
-            'top1': metrics.get(epoch, {}).get('accuracy/top1', ''),
-            'val_loss': metrics.get(epoch, {}).get('val_loss', ''),
+            'top1': _rounded(metrics.get(epoch, {}).get(TOP1), 3),
+            'val_loss': _rounded(metrics.get(epoch, {}).get(VAL_LOSS), 4),
         }
         for epoch, loss in run.train
     ]
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return '' if value is None else round(value, digits)
 
 
 def read_rows(folder: Path = FOLDER) -> dict[str, Row]:
