@@ -289,7 +289,10 @@ def _device_name(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """Git commit of this package, with '+dirty' if tracked files differ; None without git."""
+    """Git commit of this package, with '+dirty' after changes; None without git.
+
+    New files and changes in docs do not count, because a training does not read them.
+    """
     package = Path(__file__).resolve().parents[1]
 
     def git(*args: str) -> str:
@@ -302,7 +305,8 @@ def _commit() -> str | None:
         if Path(git('rev-parse', '--show-toplevel')).resolve() != package.parent:
             return None
         commit = git('rev-parse', 'HEAD')
-        return commit + ('+dirty' if git('status', '--porcelain', '-uno') else '')
+        code = ('--', ':/', ':(top,exclude)docs')
+        return commit + ('+dirty' if git('status', '--porcelain', '-uno', *code) else '')
     except (OSError, subprocess.SubprocessError):
         return None
 

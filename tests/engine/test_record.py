@@ -1,5 +1,6 @@
 import json
 import runpy
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from nc_plugins import __version__
-from nc_plugins.engine import checkpoints  # noqa: F401 (registers DurableCheckpointHook)
+from nc_plugins.engine import checkpoints, record  # noqa: F401 (registers DurableCheckpointHook)
 from nc_plugins.engine.record import RunRecordHook
 from nc_plugins.report import fingerprint, read_run
 
@@ -259,3 +260,27 @@ def test_a_second_import_does_not_raise():
         assert HOOKS.get('RunRecordHook') is again
     finally:
         HOOKS.register_module(module=RunRecordHook, force=True)
+
+
+def test_the_commit_is_dirty_if_code_differs(tmp_path, monkeypatch):
+    package = tmp_path / 'nc_plugins' / 'engine'
+    package.mkdir(parents=True)
+    files = [tmp_path / 'docs/runs.csv', tmp_path / 'configs/gn.py']
+    for file in files:
+        file.parent.mkdir()
+        file.write_text('1')
+
+    def git(*args):
+        who = ['-c', 'user.name=a', '-c', 'user.email=a@b']
+        subprocess.run(['git', '-C', str(tmp_path), *who, *args], check=True, capture_output=True)
+
+    git('init')
+    git('add', '.')
+    git('commit', '-m', 'all')
+    monkeypatch.setattr(record, '__file__', str(package / 'record.py'))
+    clean = record._commit()
+    assert len(clean) == 40
+    files[0].write_text('2')
+    assert record._commit() == clean
+    files[1].write_text('2')
+    assert record._commit() == f'{clean}+dirty'
