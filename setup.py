@@ -23,6 +23,9 @@ CLASSIFICATION = [
     'onedl-mmpretrain>=1.3',
     'filelock',
     'rich',
+    'matplotlib',
+    'scipy>=1.15',
+    'jinja2',
 ]
 OPENMMLAB = [
     *CLASSIFICATION,
@@ -38,7 +41,6 @@ DEV = [
     'hypothesis',
     'ruff',
     'scikit-learn',
-    'matplotlib',
     'timm',
 ]
 
