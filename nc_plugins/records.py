@@ -95,6 +95,7 @@ class Validation:
     epoch: int | None = None
     iter: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)  # metric: {class: value}
 
 
 Event = Start | TrainingLoss | Validation

@@ -214,6 +214,7 @@ val_evaluator = dict(
     type='CocoMetric',
     ann_file=data_root + 'annotations/instances_val.json',
     metric=['bbox', 'segm'],
+    classwise=True,
 )
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -1,4 +1,4 @@
-"""Metrics for classification that mmpretrain does not have."""
+"""Metrics that mmpretrain and mmseg do not have."""
 
 from __future__ import annotations
 
@@ -54,3 +54,32 @@ class ValLoss(BaseMetric):
         if not results:
             raise ValueError('ValLoss needs at least one validation sample, got none.')
         return {'loss': sum(results) / len(results)}
+
+
+@METRICS.register_module(force=True)
+class ClassIoU(BaseMetric):
+    """Intersection over union of each class, in percent, for the report.
+
+    mmseg's IoUMetric gives the mean over the classes and prints the single values only. List both
+    in ``val_evaluator``. The metric ``class/IoU_classwise`` is a list in the order of the classes,
+    NaN for a class that is neither in the labels nor in the predictions. Its inputs are mmseg's
+    data samples with ``pred_sem_seg`` and ``gt_sem_seg``. Pixels whose label is not below the
+    number of classes, such as 255, do not count.
+    """
+
+    default_prefix = 'class'
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        number = len(self.dataset_meta['classes'])
+        for sample in data_samples:
+            predicted = sample['pred_sem_seg']['data'].flatten().cpu().long()
+            label = sample['gt_sem_seg']['data'].flatten().cpu().long()
+            known = label < number
+            pairs = label[known] * number + predicted[known]
+            self.results.append(pairs.bincount(minlength=number**2).view(number, number))
+
+    def compute_metrics(self, results: list) -> dict:
+        confusion = sum(results)
+        both = confusion.diagonal()
+        union = confusion.sum(0) + confusion.sum(1) - both
+        return {'IoU_classwise': (100 * both / union).tolist()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -9,7 +10,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -124,7 +125,9 @@ class RunRecordHook(Hook):
             return
         self._begin(runner)  # after a resume a validation can come before the first iteration
         epoch = runner.epoch if self._by_epoch else None
-        self._append(records.Validation(epoch, runner.iter, _scalars(metrics)))
+        classes = (getattr(runner.val_evaluator, 'dataset_meta', None) or {}).get('classes') or ()
+        numbers, per_class = _split(metrics or {}, classes)
+        self._append(records.Validation(epoch, runner.iter, numbers, per_class))
 
     def after_val(self, runner) -> None:
         if self._training:
@@ -254,17 +257,25 @@ def _batch_size(data_batch, runner) -> int:
     return runner.train_dataloader.batch_size or 0
 
 
-def _scalars(metrics) -> dict[str, float]:
-    """The metrics that are a single number, without tables and per-class arrays."""
-    numbers = {}
-    for key, value in (metrics or {}).items():
-        if isinstance(value, str):
-            continue
-        try:
-            numbers[key] = float(value)
-        except (TypeError, ValueError, RuntimeError):
-            continue
-    return numbers
+def _split(metrics: Mapping, classes: Sequence[str]) -> tuple[dict, dict]:
+    """{metric: number} and {metric: {class: number}} from the metrics of a validation.
+
+    A metric by class is a sequence with a number for each class (mmpretrain, ClassIoU), or the keys
+    'coco/<class>_precision' (mmdet's CocoMetric with classwise=True). Tables are left out.
+    """
+    numbers, per_class = {}, {}
+    precisions = {f'{name}_precision': name for name in classes}
+    for key, value in metrics.items():
+        prefix, slash, name = key.partition('/')
+        if isinstance(value, (list, tuple)) and classes and len(value) == len(classes):
+            values = zip(classes, map(float, value), strict=True)
+            per_class[key.removesuffix('_classwise')] = dict(values)
+        elif slash and name in precisions:
+            per_class.setdefault(f'{prefix}/precision', {})[precisions[name]] = float(value)
+        elif not isinstance(value, str):
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                numbers[key] = float(value)
+    return numbers, per_class
 
 
 def _peak_resident_memory() -> int:

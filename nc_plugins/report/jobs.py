@@ -21,11 +21,13 @@ from ..processes import PARENT
 from ..records import HISTORY, LOCK, OUTPUT
 from .progress import Screen, duration, fraction_done, validation_line
 from .runs import Run, read_run
+from .saved_config import has_fingerprint
 
 _LOG_LINES = 15
 _POLL_SECONDS = 0.3
 _GRACE_SECONDS = 10.0
 _LOCK_SECONDS = 30.0
+_LAST_CHECKPOINT = 'last_checkpoint'  # mmengine writes its path into this file
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Job:
         config, seed: what to train.
         folder: the run folder.
         fingerprint: identifies config and options, see ``fingerprint``.
-        command: program and arguments.
+        command: program and arguments. With --resume it continues from the last checkpoint.
         processes: number of processes that the command trains in.
         task: jobs with the same task are compared with each other.
     """
@@ -59,13 +61,24 @@ class Job:
         run.task = self.task
         return run
 
+    def checkpoint(self) -> str:
+        """Name of the checkpoint from which this training can go on, or an empty string."""
+        if not has_fingerprint(self.folder, self.config, self.fingerprint):
+            return ''
+        try:
+            return Path((self.folder / _LAST_CHECKPOINT).read_text('utf-8').strip()).name
+        except (OSError, ValueError):
+            return ''
+
 
 def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, str]:
     """Run all unfinished jobs, at most ``parallel`` at a time.
 
-    A finished run with the job's fingerprint is reused. Any other folder is renamed, never deleted,
-    and the training starts from scratch. An exception, KeyboardInterrupt included, ends all
-    trainings before it propagates. If this process is killed, the trainings end by themselves.
+    A finished run with the job's fingerprint is reused, and an unfinished one goes on from its last
+    checkpoint. Any other folder is renamed, never deleted, and the training starts from scratch. A
+    folder that another training writes to is left alone, and the job fails. An exception,
+    KeyboardInterrupt included, ends all trainings before it propagates. If this process is killed,
+    the trainings end by themselves.
 
     Returns: {job name: reason} for the jobs that failed.
     """
@@ -86,14 +99,18 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
             while waiting or running:
                 while waiting and len(running) < parallel:
                     title, job = waiting.popleft()
-                    if not _unused(job.folder):
-                        failed[job.name] = f'another training writes to {job.folder}'
+                    try:
+                        how = _prepare(job)
+                    except Timeout:
+                        failed[job.name] = (
+                            f'another training writes to {job.folder}: wait for it or end it, '
+                            'then run this command again'
+                        )
                         screen.line(f'{title}: FAILED, {failed[job.name]}')
                         continue
-                    old = _rename_old(job.folder)
-                    kept = f', old folder kept as {old}' if old else ''
-                    screen.line(f'{title}: starting{kept}')
-                    running.append(_Child(title, job, parallel))
+                    screen.line(f'{title}: {how}')
+                    if not job.read().done:
+                        running.append(_Child(title, job, parallel))
                 time.sleep(_POLL_SECONDS)
                 for child in list(running):
                     # Poll before reading the files, so that the last lines are not missed.
@@ -107,7 +124,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, screen: Screen) -> dict[str, st
                     if why := child.end(code, screen):
                         failed[child.job.name] = why
                     else:
-                        seconds.setdefault(child.job.task, []).append(child.age)
+                        seconds.setdefault(child.job.task, []).append(child.expected or child.age)
                 screen.show({child.title: child.run for child in running})
     finally:
         _stop([child.process for child in running])
@@ -120,18 +137,20 @@ class _Child:
     def __init__(self, title: str, job: Job, parallel: int) -> None:
         self.title, self.job = title, job
         self.started = time.monotonic()
-        self._printed = 0
         self._size = -1
-        job.folder.mkdir(parents=True)
+        job.folder.mkdir(parents=True, exist_ok=True)
         self.run = job.read()
+        self._printed = len(self.run.validations)
+        self._begun = fraction_done(self.run)
         env = {**os.environ, 'PYTHONUNBUFFERED': '1', PARENT: str(os.getpid())}
         if parallel * job.processes > 1:
             env['OMP_NUM_THREADS'] = str(max(1, _cores() // (parallel * job.processes)))
-        with (job.folder / OUTPUT).open('wb') as log:
+        command = [*job.command, *(['--resume'] if job.checkpoint() else [])]
+        with (job.folder / OUTPUT).open('ab') as log:
             # In a process group of its own the training does not receive Ctrl-C. This program
             # does, and ends the training with its data loading workers.
             self.process = subprocess.Popen(
-                job.command,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -146,9 +165,14 @@ class _Child:
 
     @property
     def expected(self) -> float | None:
-        """Estimated seconds of the whole training, or None before its first progress."""
-        done = fraction_done(self.run)
-        return self.age / done if done else None
+        """Estimated seconds of a training from scratch, or None before the first progress."""
+        done = fraction_done(self.run) - self._begun
+        return self.age / done if done > 0 else None
+
+    @property
+    def left(self) -> float | None:
+        """Estimated seconds until the end, or None before the first progress."""
+        return self.expected and self.expected * (1 - fraction_done(self.run))
 
     def new_validations(self) -> list[str]:
         """A line for each validation since the last call."""
@@ -192,7 +216,8 @@ def _time_left(
     mean = {task: fmean(values) for task, values in known.items()}
     left = sum(mean.get(job.task, 0.0) for job in waiting)
     for child in running:
-        left += max(0.0, (child.expected or mean.get(child.job.task, 0.0)) - child.age)
+        unknown = max(0.0, mean.get(child.job.task, 0.0) - child.age)
+        left += unknown if child.left is None else child.left
     tasks = {job.task for job in [*waiting, *(child.job for child in running)]}
     complete = tasks <= mean.keys()
     if not complete and left == 0.0:
@@ -200,26 +225,30 @@ def _time_left(
     return f'; {"" if complete else "more than "}{duration(left / parallel)} left'
 
 
-def _unused(folder: Path) -> bool:
-    """Wait until no training writes to ``folder``. False if one still does after a while.
+def _prepare(job: Job) -> str:
+    """Make the folder of ``job`` ready for its training. Return how it starts, in words.
 
-    The trainings of a killed compare.py need a moment to end.
+    A folder that the training cannot use is renamed. The trainings of a killed compare.py need a
+    moment to end, so this waits a while for the folder's lock.
+
+    Raises: filelock.Timeout if a training still writes to the folder.
     """
-    if not folder.exists():
-        return True
-    try:
-        with FileLock(folder / LOCK, timeout=_LOCK_SECONDS):
-            return True
-    except Timeout:
-        return False
-
-
-def _rename_old(folder: Path) -> str:
-    """Move ``folder`` out of the way and return its new name; '' if there is no such folder."""
-    if not folder.exists():
-        return ''
-    stamp = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%S%f')
-    return folder.rename(folder.with_name(f'{folder.name}.old-{stamp}')).name
+    if not job.folder.exists():
+        return 'starting'
+    lock = FileLock(job.folder / LOCK, timeout=_LOCK_SECONDS)
+    with lock:
+        run = job.read()
+        if run.done:  # by the training for which this waited
+            return f'reusing the {run.status} run in {job.folder}'
+        if checkpoint := job.checkpoint():
+            return f'going on from {checkpoint}'
+        stamp = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%S%f')
+        old = job.folder.with_name(f'{job.folder.name}.old-{stamp}')
+        # Still locked, so that no training begins in the folder that moves. Windows would not
+        # rename a folder with an open file, and for the same reason needs no lock.
+        if os.name != 'posix':
+            lock.release()
+        return f'starting, old folder kept as {job.folder.rename(old).name}'
 
 
 def _cores() -> int:

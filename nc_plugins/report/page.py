@@ -72,7 +72,9 @@ def report_page(
         'Metrics are from the last validation. "Best" is the best over all validations of a run. '
         'The training loss is the mean over the last epoch, or over the last validation interval '
         'if the training counts iterations. Images/s covers training with data loading, without '
-        'validation. Δ is the difference to the baseline.',
+        'validation. Δ is the mean difference to the baseline over the seeds that both have. Its '
+        "95 % interval is Student's t, and p is that of the exact sign-flip test, corrected by "
+        "Holm's method for several configs, not for several metrics.",
         *sections,
         '## How it was made',
         'All numbers: [results.csv](results.csv).',

@@ -25,6 +25,7 @@ class Run:
         max_iters: planned iterations.
         train: (x, training loss) in the order of time.
         validations: (x, {metric: value}) in the order of time.
+        per_class: {metric: {class: value}} of the last validation.
         record: contents of record.json; empty for a missing run.
         command: shell command that repeats the training.
         task: runs with the same task are compared with each other.
@@ -40,6 +41,7 @@ class Run:
     max_iters: int | None = None
     train: list[tuple[float, float]] = field(default_factory=list)
     validations: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
     record: Record = field(default_factory=Record)
     command: str = ''
     task: str = ''
@@ -116,6 +118,7 @@ def _add_events(run: Run) -> None:
         x = event.epoch if run.by_epoch else event.iter
         if not isinstance(event, TrainingLoss):
             run.validations.append((x, event.metrics))
+            run.per_class = event.per_class
         elif event.losses:
             # A model with several optimizers has no 'loss': take the sum of its losses.
             run.train.append((x, event.losses.get('loss', sum(event.losses.values()))))

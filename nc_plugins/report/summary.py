@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from .measures import VAL_LOSS, Measure
+from .measures import VAL_LOSS, Measure, measure, quality_measures
 from .runs import DIVERGED, Run
+from .statistics import PairedTest, compare_paired
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,13 @@ class Summary:
     def diverged(self) -> list[Run]:
         return [run for run in self.runs if run.status == DIVERGED]
 
+    def by_seed(self, measure: Measure) -> dict[int, float]:
+        """The last value of each finished run that has the measure."""
+        values = {run.seed: run.last(measure.key) for run in self.done}
+        return {seed: value for seed, value in values.items() if value is not None}
+
     def last(self, measure: Measure) -> MeanStd:
-        return MeanStd.of(run.last(measure.key) for run in self.done)
+        return MeanStd.of(self.by_seed(measure).values())
 
     def best(self, measure: Measure) -> MeanStd:
         return MeanStd.of(run.best(measure.key, measure.lower_is_better) for run in self.done)
@@ -97,12 +103,17 @@ def _grouped(runs: Sequence[Run], attribute: str) -> dict[str, list[Run]]:
     return groups
 
 
-def delta(summary: Summary, baseline: Summary, measure: Measure) -> float | None:
-    """Difference of the two means, or None unless both are finite."""
-    here, there = summary.last(measure).mean, baseline.last(measure).mean
-    if here is None or there is None or not math.isfinite(here - there):
-        return None
-    return here - there
+def paired(summaries: Sequence[Summary], measure: Measure) -> dict[str, PairedTest]:
+    """{config: its test against the baseline} for all configs but the baseline."""
+    baseline, *others = summaries
+    values = {other.config: other.by_seed(measure) for other in others}
+    return compare_paired(baseline.by_seed(measure), values)
+
+
+def compared_measures(summaries: Sequence[Summary]) -> list[Measure]:
+    """What the configs are compared by, the most important measure first."""
+    losses = [measure(VAL_LOSS)] if has_val_loss(summaries) else []
+    return quality_measures(run for summary in summaries for run in summary.runs) + losses
 
 
 def has_val_loss(summaries: Sequence[Summary]) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 from ..records import Record
 from .escape import cell, inline
 from .measures import VAL_LOSS, Measure, measure, metric_keys, quality_measures
+from .progress import duration
 from .runs import Run
-from .summary import MeanStd, Summary, delta, has_val_loss
+from .summary import MeanStd, Summary, compared_measures, has_val_loss, paired
 
 _LOSS = Measure('loss', 'training loss')
 _SPEED = Measure('images_per_second', 'images/s', 1)
@@ -21,9 +23,10 @@ _NOT_COLUMNS = ['finished', 'config', 'seed', 'metrics', 'metrics_min', 'metrics
 _COLUMNS = [f.name for f in fields(Record) if f.name not in _NOT_COLUMNS]
 
 Table = tuple[list[str], list[list[str]]]
+Column = tuple[str, Callable[[Summary], str]]
 
 
-def _mean_std(value: MeanStd, measure: Measure) -> str:
+def mean_std(value: MeanStd, measure: Measure) -> str:
     """'48.20 ± 1.10', '48.20 ± -' for a single run, '-' without a value."""
     if value.mean is None:
         return '-'
@@ -32,38 +35,76 @@ def _mean_std(value: MeanStd, measure: Measure) -> str:
 
 def comparison_table(summaries: Sequence[Summary]) -> Table:
     """Header and a row for each config: mean ± sample standard deviation over its seeds."""
-    baseline = summaries[0]
-    qualities = quality_measures(run for summary in summaries for run in summary.runs)
-    losses = has_val_loss(summaries)
-    val_loss = measure(VAL_LOSS)
+    columns = [*_result_columns(summaries), _SPEED_COLUMN, _MEMORY_COLUMN]
+    for quality in quality_measures(run for summary in summaries for run in summary.runs):
+        columns.append((f'Δ {quality.label}', _delta(summaries, quality)))
+    return _by_config(summaries, columns)
 
-    header = ['config', 'seeds', *(q.label for q in qualities), 'final training loss']
-    header += ['validation loss, last', 'validation loss, best'] if losses else []
-    header += ['images/s', 'peak memory (MiB)']
-    header += [f'Δ {q.label}' for q in qualities]
+
+def results_table(summaries: Sequence[Summary]) -> Table:
+    """The columns of :func:`comparison_table` about quality and losses."""
+    return _by_config(summaries, _result_columns(summaries))
+
+
+def cost_table(summaries: Sequence[Summary]) -> Table:
+    """Header and a row for each config: speed, time and memory."""
+    columns = [_SPEED_COLUMN, ('training time', _mean_duration('train_seconds'))]
+    columns += [('whole run', _mean_duration('total_seconds')), _MEMORY_COLUMN]
+    return _by_config(summaries, columns)
+
+
+def _by_config(summaries: Sequence[Summary], columns: Sequence[Column]) -> Table:
+    header = ['config', 'seeds', *(name for name, _ in columns)]
     rows = []
     for summary in summaries:
-        row = [summary.name, summary.seeds_in_words()]
-        row += [_mean_std(summary.last(q), q) for q in qualities]
-        row.append(_mean_std(summary.final_loss, _LOSS))
-        if losses:
-            row += [_mean_std(f(val_loss), val_loss) for f in (summary.last, summary.best)]
-        row.append(_mean_std(summary.recorded(_SPEED.key), _SPEED))
-        row.append(_MEMORY.format(summary.recorded(_MEMORY.key).mean))
-        for quality in qualities:
-            difference = delta(summary, baseline, quality)
-            row.append('baseline' if summary is baseline else quality.format(difference, sign=True))
-        rows.append(row if summary.done else [*row[:2], *['missing'] * (len(row) - 2)])
+        cells = [text(summary) if summary.done else 'missing' for _, text in columns]
+        rows.append([summary.name, summary.seeds_in_words(), *cells])
     return header, rows
+
+
+def _result_columns(summaries: Sequence[Summary]) -> list[Column]:
+    qualities = quality_measures(run for summary in summaries for run in summary.runs)
+    columns = [(q.label, lambda s, q=q: mean_std(s.last(q), q)) for q in qualities]
+    columns.append(('final training loss', lambda s: mean_std(s.final_loss, _LOSS)))
+    if has_val_loss(summaries):
+        loss = measure(VAL_LOSS)
+        columns += [
+            ('validation loss, last', lambda s: mean_std(s.last(loss), loss)),
+            ('validation loss, best', lambda s: mean_std(s.best(loss), loss)),
+        ]
+    return columns
+
+
+_SPEED_COLUMN = (_SPEED.label, lambda s: mean_std(s.recorded(_SPEED.key), _SPEED))
+_MEMORY_COLUMN = (_MEMORY.label, lambda s: _MEMORY.format(s.recorded(_MEMORY.key).mean))
+
+
+def _mean_duration(key: str) -> Callable[[Summary], str]:
+    def text(summary: Summary) -> str:
+        seconds = summary.recorded(key).mean
+        return '-' if seconds is None else duration(seconds)
+
+    return text
+
+
+def _delta(summaries: Sequence[Summary], measure: Measure) -> Callable[[Summary], str]:
+    tests = paired(summaries, measure)
+
+    def text(summary: Summary) -> str:
+        if summary is summaries[0]:
+            return 'baseline'
+        mean = tests[summary.config].mean
+        return '-' if mean is None or math.isnan(mean) else measure.format(mean, sign=True)
+
+    return text
 
 
 def seeds_table(summaries: Sequence[Summary]) -> Table:
     """Header and a row for each run: its results, or the reason why it is missing."""
-    qualities = quality_measures(run for summary in summaries for run in summary.runs)
-    losses = [measure(VAL_LOSS)] if has_val_loss(summaries) else []
+    measures = compared_measures(summaries)
     header = ['config', 'seed', 'status']
-    for quality in [*qualities, *losses]:
-        header += [f'{quality.label}, last', 'best']
+    for m in measures:
+        header += [f'{m.label}, last', 'best']
     header += ['final training loss', 'images/s']
     rows = []
     for run in (run for summary in summaries for run in summary.runs):
@@ -71,9 +112,9 @@ def seeds_table(summaries: Sequence[Summary]) -> Table:
         if not run.done:
             rows.append(row + ['-'] * (len(header) - len(row)))
             continue
-        for quality in [*qualities, *losses]:
-            best = run.best(quality.key, quality.lower_is_better)
-            row += [quality.format(run.last(quality.key)), quality.format(best)]
+        for m in measures:
+            best = run.best(m.key, m.lower_is_better)
+            row += [m.format(run.last(m.key)), m.format(best)]
         row += [_LOSS.format(run.final_loss), _SPEED.format(run.record.images_per_second)]
         rows.append(row)
     return header, rows

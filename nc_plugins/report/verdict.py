@@ -5,61 +5,126 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .measures import VAL_LOSS, Measure, measure, quality_measures
+from .measures import Measure
 from .runs import Run
-from .summary import Summary, delta, has_val_loss
+from .statistics import CONFIDENCE, MIN_PAIRS, Evidence, PairedTest
+from .summary import Summary, compared_measures, paired
+
+
+def answer(summaries: Sequence[Summary]) -> str:
+    """What the comparison shows in its most important measure, in one sentence."""
+    baseline, *others = summaries
+    measures = compared_measures(summaries)
+    if not baseline.done:
+        words = ', the baseline,' if others else ''
+        return f'There is no answer yet: {baseline.name}{words} has no finished run.'
+    if not measures:
+        return 'There is no answer: the trainings recorded no metric.'
+    measure = measures[0]
+    if not others:
+        reached = measure.format(baseline.last(measure).mean)
+        return f'{baseline.name} reaches {reached} in {measure.label}, without a comparison.'
+    tests = paired(summaries, measure)
+    if len(others) == 1:
+        return _answer(others[0], baseline, measure, tests[others[0].config])
+    clauses = [_clause(other, measure, tests[other.config]) for other in others]
+    return f'Against {baseline.name} in {measure.label}: {"; ".join(clauses)}.'
+
+
+def _answer(other: Summary, baseline: Summary, measure: Measure, test: PairedTest) -> str:
+    if not other.done:
+        return f'There is no answer yet: {other.name} has no finished run.'
+    if not test.n or not math.isfinite(test.mean):
+        return f'{other.name} and {baseline.name} cannot be compared: {_obstacle(test)}.'
+    better = f'{other.name} is {_better(test, measure)} than {baseline.name}'
+    here, there = (measure.format(s.last(measure).mean) for s in (other, baseline))
+    values = f'{measure.label} {here} against {there}, {measure.format(test.mean, sign=True)}'
+    if test.evidence is Evidence.UNTESTED:
+        return f'No verdict: {values} over {pairs(test)}, and a verdict needs {MIN_PAIRS}.'
+    values += f' over {pairs(test)} ({_numbers(test, measure)})'
+    if test.evidence is Evidence.STRONG:
+        return f'{better}: {values}.'
+    if test.evidence is Evidence.WEAK:
+        return f'There is weak evidence that {better}: {values}.'
+    return f'These runs do not show which is better, {other.name} or {baseline.name}: {values}.'
+
+
+def _clause(other: Summary, measure: Measure, test: PairedTest) -> str:
+    if not other.done or not test.n or not math.isfinite(test.mean):
+        return f'{other.name} cannot be compared'
+    difference = measure.format(test.mean, sign=True)
+    if test.evidence is Evidence.UNTESTED:
+        return f'{other.name} has no verdict ({difference}, {pairs(test)})'
+    if test.evidence is Evidence.NONE:
+        return f'{other.name} shows no clear difference ({difference})'
+    weak = ', with weak evidence' if test.evidence is Evidence.WEAK else ''
+    return f'{other.name} is {_better(test, measure)}{weak} ({difference})'
 
 
 def verdicts(summaries: Sequence[Summary]) -> list[str]:
-    """A sentence for each measure of each config: its difference to the baseline.
-
-    The difference is compared with the standard deviation over seeds.
-    """
+    """A sentence for each measure of each config: its difference to the baseline, tested."""
     baseline, *others = summaries
-    measures = quality_measures(run for summary in summaries for run in summary.runs)
-    measures += [measure(VAL_LOSS)] if has_val_loss(summaries) else []
     if not baseline.done:
         return [f'{baseline.name}, the baseline, has no finished run, so there is no comparison.']
-    sentences = []
-    for other in others:
-        if not other.done:
-            sentences.append(f'{other.name} has no finished run.')
-            continue
-        sentences += [_verdict(other, baseline, m) for m in measures]
+    sentences = [f'{other.name} has no finished run.' for other in others if not other.done]
+    for measure in compared_measures(summaries):
+        tests = paired(summaries, measure)
+        sentences += [
+            f'{measure.label}: {_verdict(other, measure, tests[other.config])}'
+            for other in others
+            if other.done
+        ]
     return sentences
 
 
-def _verdict(other: Summary, baseline: Summary, measure: Measure) -> str:
-    difference = delta(other, baseline, measure)
-    if difference is None:
-        return (
-            f'{measure.label}: {other.name} and the baseline cannot be compared, because one of '
-            'them has no finite mean.'
-        )
-    here, there = other.last(measure), baseline.last(measure)
-    size = measure.format(abs(difference))
-    if float(size) == 0:
-        return f'{measure.label}: {other.name} and the baseline are equal to the digits shown.'
-    direction = 'higher' if difference > 0 else 'lower'
-    good = 'better' if (difference < 0) == measure.lower_is_better else 'worse'
-    sentence = f'{measure.label}: {other.name} is {size} {direction} than the baseline ({good})'
-    if here.std is None or there.std is None:
-        return f'{sentence}. One side has a single seed, so its standard deviation is unknown.'
-    std = max(here.std, there.std)
-    counts = f'n = {here.n} and {there.n}'
-    if abs(difference) <= std:
-        return (
-            f'{sentence}. That is within one standard deviation over seeds ({measure.format(std)}, '
-            f'{counts}): these runs do not show which one is better.'
-        )
-    if std == 0:
-        return f'{sentence}. Every seed gave the same value ({counts}).'
-    ratio = abs(difference) / std
-    weak = '; weak evidence' if ratio < 2 else ''
-    return (
-        f'{sentence}, {ratio:.1f} times the larger standard deviation over seeds '
-        f'({measure.format(std)}, {counts}){weak}.'
-    )
+def _verdict(other: Summary, measure: Measure, test: PairedTest) -> str:
+    if not test.n or not math.isfinite(test.mean):
+        return f'{other.name} and the baseline cannot be compared, because {_obstacle(test)}.'
+    size = measure.format(abs(test.mean))
+    sentence = f'{other.name} and the baseline are equal to the digits shown'
+    if float(size) != 0:
+        direction = 'higher' if test.mean > 0 else 'lower'
+        sentence = f'{other.name} is {size} {direction} than the baseline'
+        sentence += f' ({_better(test, measure)})'
+    sentence += f', over {pairs(test)}'
+    if test.evidence is Evidence.UNTESTED:
+        return f'{sentence}. A verdict needs at least {MIN_PAIRS} pairs.'
+    return f'{sentence} ({_numbers(test, measure)}). {reading(test)}'
+
+
+def reading(test: PairedTest) -> str:
+    """What the interval and the p-value say together, in one sentence."""
+    if test.evidence is Evidence.STRONG:
+        return 'Both the interval and p show a difference.'
+    if test.evidence is Evidence.NONE:
+        return 'This does not show which one is better.'
+    if test.evidence is Evidence.UNTESTED:
+        return f'No verdict: fewer than {MIN_PAIRS} pairs, or a value is not finite.'
+    if test.adjusted_p <= 1 - CONFIDENCE:
+        return 'Weak evidence: p is small, but the interval includes 0.'
+    return 'Weak evidence: the interval excludes 0, but p is above 0.05.'
+
+
+def _obstacle(test: PairedTest) -> str:
+    return 'one of them has no finite mean' if test.n else 'they have no seed in common'
+
+
+def _better(test: PairedTest, measure: Measure) -> str:
+    return 'better' if (test.mean < 0) == measure.lower_is_better else 'worse'
+
+
+def _numbers(test: PairedTest, measure: Measure) -> str:
+    low, high = (measure.format(value, sign=True) for value in test.interval)
+    p, smallest = format_p(test.adjusted_p), format_p(test.smallest_p)
+    return f'95 % interval {low} to {high}; p {p}, smallest possible {smallest}'
+
+
+def pairs(test: PairedTest) -> str:
+    return f'{test.n} pair{"" if test.n == 1 else "s"} of seeds'
+
+
+def format_p(p: float) -> str:
+    return f'{p:.2g}' if p >= 0.001 else '< 0.001'
 
 
 def caveats(summaries: Sequence[Summary], jobs: int = 1) -> list[str]:

@@ -19,7 +19,7 @@ from torch import nn
 
 def report(path: str) -> dict:
     cfg, found = open_config(path)
-    found['metric'] = METRICS.get(cfg.val_evaluator.type) is not None
+    found['metric'] = all(METRICS.get(m.type) is not None for m in cfg.val_evaluator)
     found['unknown'] = [
         kind
         for loader in (cfg.train_dataloader, cfg.val_dataloader)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.evaluator import Evaluator
 from mmengine.registry import METRICS
 
-from nc_plugins.engine.metrics import ValLoss
+from nc_plugins.engine.metrics import ClassIoU, ValLoss
 
 
 def evaluate(scores, labels):
@@ -78,3 +78,38 @@ def test_a_second_import_does_not_raise():
         assert METRICS.get('ValLoss') is again
     finally:
         METRICS.register_module(module=ValLoss, force=True)
+
+
+def segmented(predicted, label):
+    return {
+        'pred_sem_seg': {'data': torch.tensor([predicted])},
+        'gt_sem_seg': {'data': torch.tensor([label])},
+    }
+
+
+def test_the_iou_of_each_class_by_hand():
+    metric = ClassIoU()
+    metric.dataset_meta = {'classes': ('road', 'car', 'sky', 'tree')}
+    # Road: 2 of 4 pixels. Car: 1 of 3. Sky is predicted once and never right. No tree.
+    metric.process(None, [segmented([[0, 0, 1, 2]], [[0, 0, 1, 0]])])
+    metric.process(None, [segmented([[0, 3, 0]], [[1, 255, 1]])])
+    values = metric.evaluate(2)
+    assert values['class/IoU_classwise'][:3] == pytest.approx([40.0, 100 / 3, 0.0])
+    assert math.isnan(values['class/IoU_classwise'][3])
+
+
+def test_the_iou_of_the_classes_has_mmsegs_mean():
+    iou = pytest.importorskip('mmseg.evaluation').IoUMetric()
+    metrics = [iou, ClassIoU()]
+    for metric in metrics:
+        metric.dataset_meta = {'classes': tuple('abcde')}
+    torch.manual_seed(0)
+    for _ in range(3):
+        label, guess = torch.randint(5, (1, 8, 9)), torch.randint(5, (1, 8, 9))
+        label[torch.rand(label.shape) < 0.1] = 255
+        sample = {'pred_sem_seg': {'data': guess}, 'gt_sem_seg': {'data': label}}
+        for metric in metrics:
+            metric.process(None, [sample])
+    mean, single = (metric.evaluate(3) for metric in metrics)
+    values = single['class/IoU_classwise']
+    assert sum(values) / 5 == pytest.approx(mean['mIoU'], abs=0.006)  # mmseg rounds

@@ -68,7 +68,7 @@ class Spy(Hook):
             raise RuntimeError('stop here')
 
 
-def train(folder, hooks, model=None, iterations=None, **more):
+def train(folder, hooks, model=None, iterations=None, evaluator=None, **more):
     data = [{'inputs': torch.zeros(1), 'data_samples': i} for i in range(IMAGES)]
     train_cfg = {'by_epoch': True, 'max_epochs': 4}
     if iterations:
@@ -80,7 +80,7 @@ def train(folder, hooks, model=None, iterations=None, **more):
         val_dataloader=DataLoader(data, batch_size=BATCH),
         train_cfg=train_cfg,
         val_cfg={},
-        val_evaluator=Evaluator([Squares()]),
+        val_evaluator=evaluator or Evaluator([Squares()]),
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
         default_hooks={
             'logger': {'type': 'LoggerHook', 'interval': 1},
@@ -100,6 +100,35 @@ def train(folder, hooks, model=None, iterations=None, **more):
 def events(folder, kind):
     lines = (folder / 'history.jsonl').read_text().splitlines()
     return [e for e in map(json.loads, lines) if e['event'] == kind]
+
+
+class ByClass(BaseMetric):
+    """Metrics by class as in mmpretrain, ClassIoU and mmdet, and a list of another length."""
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results):
+        self.calls = getattr(self, 'calls', 0) + 1
+        return {
+            'single-label/recall_classwise': [1.0 * self.calls, 2.0],
+            'coco/a/b_precision': 0.25,
+            'coco/c_precision': 0.5,
+            'coco/mAP': 0.375,
+            'losses': [1.0, 2.0, 3.0],
+        }
+
+
+def test_metrics_by_class_are_kept_apart(tmp_path):
+    evaluator = Evaluator([ByClass()])
+    evaluator.dataset_meta = {'classes': ('a/b', 'c')}
+    train(tmp_path, [RunRecordHook()], evaluator=evaluator)
+    run = read_run('a.py', 0, tmp_path)
+    assert run.validations[-1] == (4, {'coco/mAP': 0.375})
+    assert run.per_class == {
+        'single-label/recall': {'a/b': 4.0, 'c': 2.0},
+        'coco/precision': {'a/b': 0.25, 'c': 0.5},
+    }
 
 
 def test_an_epoch_based_training_leaves_exact_values(tmp_path):

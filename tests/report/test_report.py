@@ -12,7 +12,7 @@ import pytest
 import nc_plugins.report as report
 from nc_plugins.records import Record
 from nc_plugins.report.runs import Run
-from nc_plugins.report.verdict import caveats, verdicts
+from nc_plugins.report.verdict import answer, caveats, verdicts
 
 RECORD = Record(
     images_per_second=100.0,
@@ -67,7 +67,8 @@ def test_means_and_sample_deviations():
     assert column(table, 'config') == ['gn', 'nc']
     assert column(table, 'seeds') == ['3', '1']
     assert column(table, 'top-1 accuracy (%)') == ['43.00 ± 3.61', '45.50 ± -']
-    assert column(table, 'Δ top-1 accuracy (%)') == ['baseline', '+2.50']
+    # Over the seeds that both have: 45.5 - 40.
+    assert column(table, 'Δ top-1 accuracy (%)') == ['baseline', '+5.50']
     assert column(table, 'final training loss') == ['0.500 ± 0.000', '0.500 ± -']
     assert column(table, 'validation loss, last') == ['0.800 ± 0.000', '0.800 ± -']
     assert column(table, 'images/s') == ['100.0 ± 0.0', '100.0 ± -']
@@ -113,54 +114,118 @@ def test_a_missing_baseline_gives_no_difference():
 
 def test_a_diverged_run_is_named_and_never_averaged_away():
     bad = run(NC, 1, 10.0, loss=math.nan, val_loss=(1.0, math.nan), status='diverged')
-    summaries = report.summarize([run(GN, 0, 40.0), run(NC, 0, 50.0), bad])
+    summaries = report.summarize([run(GN, 0, 40.0), run(GN, 1, 40.0), run(NC, 0, 50.0), bad])
     table = report.comparison_table(summaries)
-    assert column(table, 'seeds') == ['1', '2, 1 diverged']
-    assert column(table, 'final training loss') == ['0.500 ± -', 'nan ± nan']
-    assert column(table, 'top-1 accuracy (%)') == ['40.00 ± -', '30.00 ± 28.28']
+    assert column(table, 'seeds') == ['2', '2, 1 diverged']
+    assert column(table, 'final training loss') == ['0.500 ± 0.000', 'nan ± nan']
+    assert column(table, 'top-1 accuracy (%)') == ['40.00 ± 0.00', '30.00 ± 28.28']
     assert any('nc: seed 1 diverged' in line for line in caveats(summaries))
     assert any('no finite mean' in line for line in verdicts(summaries))
 
 
+GN_TOP1 = (40.0, 42.0, 41.0, 43.0, 39.0, 41.0)
+
+
+def compared(top1, gn=GN_TOP1, name=NC):
+    """Summaries of GN with the accuracies ``gn`` and of another config with ``top1``, by seed."""
+    return report.summarize(
+        [run(c, seed, t) for c, values in ((GN, gn), (name, top1)) for seed, t in enumerate(values)]
+    )
+
+
 @pytest.mark.parametrize(
-    ('top1', 'words'),
+    ('top1', 'verdict', 'answer_begins'),
     [
-        # GN is 40, 42 (std 1.41), NC top1 and top1 + 2.
         (
-            (41.0, 43.0),
-            [
-                '1.00 higher than the baseline (better)',
-                'within one standard deviation over seeds (1.41, n = 2',
-            ],
+            (45.0, 47.0),
+            'nc is 5.00 higher than the baseline (better), over 2 pairs of seeds. '
+            'A verdict needs at least 3 pairs.',
+            'No verdict: top-1 accuracy (%) 46.00 against 41.00, +5.00 over 2 pairs of seeds, and',
         ),
         (
-            (46.0, 48.0),
-            [
-                '6.00 higher',
-                '(better), 4.2 times the larger standard deviation over seeds (1.41, n = 2 and 2).',
-            ],
+            # Differences 1, 2, 3: see test_statistics.py.
+            (41.0, 44.0, 44.0),
+            'nc is 2.00 higher than the baseline (better), over 3 pairs of seeds (95 % interval '
+            '-0.48 to +4.48; p 0.25, smallest possible 0.25). '
+            'This does not show which one is better.',
+            'These runs do not show which is better, nc or gn: top-1 accuracy (%) 43.00 against',
         ),
-        ((42.0, 44.0), ['2.00 higher', '1.4 times', '; weak evidence.']),
-        ((30.0, 32.0), ['10.00 lower than the baseline (worse)', '7.1 times']),
-        ((40.0, 42.0), ['are equal to the digits shown.']),
         (
-            (60.0,),
-            ['19.00 higher', 'One side has a single seed, so its standard deviation is unknown'],
+            (45.0, 47.1, 46.0),
+            'nc is 5.03 higher than the baseline (better), over 3 pairs of seeds (95 % interval '
+            '+4.89 to +5.18; p 0.25, smallest possible 0.25). '
+            'Weak evidence: the interval excludes 0, but p is above 0.05.',
+            'There is weak evidence that nc is better than gn: top-1 accuracy (%)',
+        ),
+        (
+            tuple(value - 5 for value in GN_TOP1),
+            'nc is 5.00 lower than the baseline (worse), over 6 pairs of seeds (95 % interval '
+            '-5.00 to -5.00; p 0.031, smallest possible 0.031). '
+            'Both the interval and p show a difference.',
+            'nc is worse than gn: top-1 accuracy (%) 36.00 against 41.00, -5.00 over 6 pairs',
+        ),
+        (
+            (40.1, 42.1, 41.1, 43.1, 39.1, 50.0),
+            'nc is 1.58 higher than the baseline (better), over 6 pairs of seeds (95 % interval '
+            '-2.23 to +5.40; p 0.031, smallest possible 0.031). '
+            'Weak evidence: p is small, but the interval includes 0.',
+            'There is weak evidence that nc is better than gn',
+        ),
+        (
+            GN_TOP1,
+            'nc and the baseline are equal to the digits shown, over 6 pairs of seeds (95 % '
+            'interval +0.00 to +0.00; p 1, smallest possible 0.031). '
+            'This does not show which one is better.',
+            'These runs do not show which is better, nc or gn',
         ),
     ],
 )
-def test_differences_are_compared_with_the_standard_deviation(top1, words):
-    runs = [run(GN, 0, 40.0), run(GN, 1, 42.0), *(run(NC, i, t) for i, t in enumerate(top1))]
-    accuracy, val_loss = verdicts(report.summarize(runs))
-    assert all(word in accuracy for word in words), accuracy
-    assert val_loss.startswith('validation loss (nats): nc and the baseline are equal')
+def test_differences_are_tested_over_pairs_of_seeds(top1, verdict, answer_begins):
+    summaries = compared(top1)
+    assert verdicts(summaries)[0] == f'top-1 accuracy (%): {verdict}'
+    assert answer(summaries).startswith(answer_begins)
+    assert answer(summaries).count('. ') == 0  # one sentence
+
+
+def test_the_answer_without_a_comparison():
+    gone = report.summarize([missing(GN, 0), run(NC, 0, 45.0)])
+    assert answer(gone) == 'There is no answer yet: gn, the baseline, has no finished run.'
+    gone = report.summarize([run(GN, 0, 45.0), missing(NC, 0)])
+    assert answer(gone) == 'There is no answer yet: nc has no finished run.'
+    assert answer(report.summarize([run(GN, 0, 45.0)])) == (
+        'gn reaches 45.00 in top-1 accuracy (%), without a comparison.'
+    )
+    apart = report.summarize([run(GN, 0, 45.0), run(NC, 1, 45.0)])
+    assert answer(apart) == 'nc and gn cannot be compared: they have no seed in common.'
+    bare = run(GN, 0, 45.0)
+    bare.validations = []
+    assert (
+        answer(report.summarize([bare])) == 'There is no answer: the trainings recorded no metric.'
+    )
+
+
+def test_the_answer_for_several_configs_is_corrected_by_holm():
+    values = {
+        'clear': [v + 5 + 0.1 * i for i, v in enumerate(GN_TOP1)],
+        'mixed': [v + (-1) ** i for i, v in enumerate(GN_TOP1)],
+        'short': [45.0],
+        'bad': [math.nan] * 6,
+    }
+    runs = [run(GN, seed, value) for seed, value in enumerate(GN_TOP1)]
+    for name, top1 in values.items():
+        runs += [run(f'configs/{name}.py', seed, value) for seed, value in enumerate(top1)]
+    # Without 'mixed', which is tested too, p of 'clear' would be 0.031.
+    assert answer(report.summarize(runs)) == (
+        'Against gn in top-1 accuracy (%): clear is better, with weak evidence (+5.25); '
+        'mixed shows no clear difference (+0.00); short has no verdict (+5.00, 1 pair of seeds); '
+        'bad cannot be compared.'
+    )
 
 
 def test_lower_is_better_for_losses():
     low = [run(NC, seed, 40.0, val_loss=(1.0, 0.2)) for seed in (0, 1)]
     sentences = verdicts(report.summarize([run(GN, 0, 40.0), run(GN, 1, 40.0), *low]))
     assert '0.600 lower than the baseline (better)' in sentences[1]
-    assert 'Every seed gave the same value (n = 2 and 2)' in sentences[1]
 
 
 def test_unequal_conditions_are_caveats():

@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from nc_plugins.records import LOCK
+from nc_plugins.report import jobs, read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPARE = ROOT / 'tools' / 'compare.py'
@@ -148,6 +149,14 @@ def test_jobs_share_the_processor(folder, compare):
     assert 'Up to 2 runs shared the machine' in (folder / 'out/report.md').read_text()
 
 
+def wait_for(file, text=''):
+    """Wait until ``file`` exists and contains ``text``."""
+    deadline = time.monotonic() + 120
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < deadline, f'no {file} with {text!r}'
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def started(folder):
     """Starts tools/compare.py as a process, and waits for the first output of a training."""
@@ -165,10 +174,7 @@ def started(folder):
         )
         processes.append(process)
         log = folder / 'out' / 'runs' / training / 'output.log'
-        deadline = time.monotonic() + 120
-        while not (log.exists() and '\n' in log.read_text()):
-            assert time.monotonic() < deadline, 'the training did not start'
-            time.sleep(0.1)
+        wait_for(log, '\n')
         return process, int(log.read_text().split()[-1])
 
     yield start
@@ -196,10 +202,12 @@ def test_an_interrupt_ends_the_trainings_and_still_reports(folder, compare, star
     assert (folder / 'out/runs/gn/seed0/record.json').exists()
 
 
-def test_after_a_kill_the_training_ends_and_the_next_call_continues(folder, compare, started):
-    go = folder / 'go'
-    args = ['nc.py', '--seeds', '2', '--out', 'out', '--cfg-options', f'fake.wait1={go}']
+def test_after_a_kill_the_training_ends_and_the_next_call_continues_it(folder, compare, started):
+    go, run = folder / 'go', folder / 'out/runs/nc/seed1'
+    options = [f'fake.wait1={go}', 'fake.before=1']
+    args = ['nc.py', '--seeds', '2', '--out', 'out', '--cfg-options', *options]
     process, training = started(*args, training='nc/seed1')
+    wait_for(run / 'last_checkpoint')
     process.kill()
     process.wait()
     # Not before the killed program's training has ended, or that would finish too.
@@ -207,12 +215,34 @@ def test_after_a_kill_the_training_ends_and_the_next_call_continues(folder, comp
     done = compare(*args)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '[1/2] nc seed 0: reusing the finished run' in done.stdout
-    assert len(lines(done.stdout, '[2/2] nc seed 1: starting, old folder kept as seed1.old-')) == 1
+    assert len(lines(done.stdout, '[2/2] nc seed 1: going on from epoch_1.pth')) == 1
     assert [r['status'] for r in rows(folder)] == ['finished', 'finished']
+    assert '--resume' not in rows(folder)[1]['command']  # it repeats the whole training
     assert not psutil.pid_exists(training)
-    (old,) = (folder / 'out/runs/nc').glob('seed1.old-*')
-    assert not (old / 'history.jsonl').exists()
-    assert 'which started this program, has ended' in (old / 'output.log').read_text()
+    assert [x for x, _ in read_run('nc.py', 1, run).validations] == [1, 2, 3]
+    output = (run / 'output.log').read_text()
+    assert 'which started this program, has ended' in output
+    assert output.count('training nc.py seed 1') == 2
+
+
+def test_a_training_that_ends_while_compare_waits_for_it_is_reused(folder, compare):
+    assert compare('gn.py', '--out', 'out').returncode == 0
+    run = folder / 'out/runs/gn/seed0'
+    record = (run / 'record.json').read_bytes()
+    (run / 'record.json').unlink()
+    lock = FileLock(run / LOCK, thread_local=False)
+    lock.acquire()
+
+    def end():
+        (run / 'record.json').write_bytes(record)
+        lock.release()
+
+    threading.Timer(1, end).start()
+    done = compare('gn.py', '--out', 'out')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(lines(done.stdout, '[1/1] gn seed 0: reusing the finished run')) == 1
+    assert [path.name for path in run.parent.iterdir()] == ['seed0']
+    assert (run / 'output.log').read_text().count('training gn.py') == 1
 
 
 def test_a_folder_is_renamed_only_when_no_training_writes_to_it(folder, compare):
@@ -231,15 +261,17 @@ def test_a_folder_is_renamed_only_when_no_training_writes_to_it(folder, compare)
     assert len(list(runs.glob('seed0.old-*'))) == 1
 
 
-@pytest.mark.slow
-def test_a_folder_in_use_is_left_alone(folder, compare):
+def test_a_folder_in_use_is_left_alone(folder, compare, monkeypatch):
+    monkeypatch.setattr(jobs, '_LOCK_SECONDS', 0.1)
     run = folder / 'out' / 'runs' / 'gn' / 'seed0'
     run.mkdir(parents=True)
     with FileLock(run / LOCK):
         done = compare('gn.py', 'nc.py', '--out', 'out')
     assert done.returncode == 1
-    assert len(lines(done.stdout, '[1/2] gn seed 0: FAILED, another training writes to ')) == 1
+    (line,) = lines(done.stdout, '[1/2] gn seed 0: FAILED, another training writes to ')
+    assert line.endswith('seed0: wait for it or end it, then run this command again')
     assert [r['status'] for r in rows(folder)] == ['missing', 'finished']
+    assert [path.name for path in run.parent.iterdir()] == ['seed0']
 
 
 @pytest.mark.slow
