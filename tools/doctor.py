@@ -152,8 +152,8 @@ def check_operators(needed_by: list[str]) -> Finding:
     if done.returncode == 0:
         return Finding('ok', "mmcv's compiled operators")
     reason = (done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]
-    needed = ' and '.join(needed_by) + ' need them' if needed_by else 'mmdet and mmseg need them'
-    text = f"mmcv's compiled operators do not run, and {needed} ({reason})"
+    users = ' and '.join(needed_by or ['mmdet', 'mmseg'])
+    text = f"mmcv's compiled operators (for {users}) do not run: {reason}"
     build = f"{PIP} 'setuptools>=80,<81' wheel ninja psutil"
     mend = f'{build} && {PYTHON} {shlex.quote(str(HERE / "install_mmcv.py"))}'
     return Finding('WRONG' if needed_by else 'note', text, mend)
