@@ -11,6 +11,7 @@ REPO_FOLDERS = {'benchmarks', 'configs', 'studies', 'tests', 'tools'}
 OPENMMLAB = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'mmseg'}
 # room -> the other rooms it may import. The package root may import any of them.
 ROOMS = {
+    '__main__': set(),
     'ops': set(),
     'layers': {'ops'},
     'models': {'ops', 'layers'},
@@ -66,6 +67,11 @@ def test_every_arrow_in_the_package_is_allowed():
     sources = {f.relative_to(PACKAGE).as_posix(): f.read_text() for f in PACKAGE.rglob('*.py')}
     assert {'__init__.py', 'ops/__init__.py', 'layers/__init__.py'} <= sources.keys()
     assert [bad for item in sources.items() for bad in bad_imports(*item)] == []
+
+
+def test_the_command_nc_starts_without_any_package():
+    names = imported_names(ast.parse((PACKAGE.parent / 'nc_cli.py').read_text()), ())
+    assert {name.partition('.')[0] for name in names} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(

@@ -48,4 +48,4 @@ def test_setup_reports_a_backend_that_it_cannot_build():
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == 'nc_plugins'
     (message,) = (line for line in result.stderr.splitlines() if 'was not built' in line)
-    assert '/no/compiler' in message and 'pip install -v --no-build-isolation' in message
+    assert '/no/compiler' in message and 'pip install -v' in message

@@ -18,7 +18,9 @@ def required_imports(exit_code: int = 1) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         print(
-            f'error: {error}; run `make setup` first and use its .venv/bin/python', file=sys.stderr
+            f'error: {error}: in a clone run `make setup` and use its .venv/bin/python, elsewhere '
+            '`nc doctor` prints what to install',
+            file=sys.stderr,
         )
         sys.exit(exit_code)
 

@@ -220,7 +220,8 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors='replace')
     argv = sys.argv[1:] if argv is None else argv
     args = parse_args(argv)
-    command = shlex.join(['python', sys.argv[0], *argv])
+    program = ['python', sys.argv[0]] if sys.argv[0].endswith('.py') else sys.argv[0].split()
+    command = shlex.join([*program, *argv])  # python tools/compare.py, or nc compare
     return run_tool(lambda: compare(args, command), (UsageError, OSError), exit_code=2)
 
 

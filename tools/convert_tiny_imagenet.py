@@ -40,7 +40,10 @@ def convert(args) -> None:
         print(f'warning: the official set has {official}', file=sys.stderr)
 
 
+def main() -> int:
+    args, errors = parse_args(), (ImportError, OSError, ValueError)
+    return run_tool(lambda: convert(args), errors, interrupted='interrupted, nothing written')
+
+
 if __name__ == '__main__':
-    errors = (ImportError, OSError, ValueError)
-    args = parse_args()
-    sys.exit(run_tool(lambda: convert(args), errors, interrupted='interrupted, nothing written'))
+    sys.exit(main())

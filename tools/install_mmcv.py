@@ -35,8 +35,8 @@ PYTHON_TAG = f'cp{sys.version_info.major}{sys.version_info.minor}'
 PIP = (sys.executable, '-m', 'pip', '--disable-pip-version-check')
 
 CALL_NMS = """
-import torch
 from mmcv.ops import nms
+import torch
 boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 20., 29., 29.]])
 _, kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)
 assert kept.tolist() == [0, 2], kept

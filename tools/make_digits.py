@@ -48,9 +48,10 @@ def make_digits(args) -> None:
         print(f'{args.dest} is complete already, nothing to do (--force writes it again)')
 
 
+def main() -> int:
+    args, errors = parse_args(), (ImportError, OSError, ValueError)
+    return run_tool(lambda: make_digits(args), errors, interrupted='interrupted, nothing written')
+
+
 if __name__ == '__main__':
-    errors = (ImportError, OSError, ValueError)
-    args = parse_args()
-    sys.exit(
-        run_tool(lambda: make_digits(args), errors, interrupted='interrupted, nothing written')
-    )
+    sys.exit(main())

@@ -3,8 +3,9 @@
 
     python tools/train.py configs/classification/resnet18_nc_1xb2-50e_cifar10.py
 
-The arguments are those of OpenMMLab's train.py, and --trust-checkpoint. ReliableRunner,
-DurableCheckpointHook, NCCensusHook and RunRecordHook are added to a config that does not have them.
+The arguments are those of OpenMMLab's train.py, --to, --calibrate and --trust-checkpoint.
+ReliableRunner, DurableCheckpointHook, NCCensusHook and RunRecordHook are added to a config that
+does not have them.
 """
 
 import argparse
@@ -44,6 +45,12 @@ def parse_args(argv=None):
         metavar='CKPT',
         help='continue from this checkpoint; without CKPT, from the latest in the work dir',
     )
+    parser.add_argument(
+        '--calibrate',
+        type=int,
+        metavar='N',
+        help='before the first iteration, fit the norms that --to converts on N training images',
+    )
     add_common_arguments(parser)
     return parser.parse_args(argv)
 
@@ -56,7 +63,9 @@ def train(args):
 
     with configured(args) as cfg:
         check_trainable(cfg)
-        apply_training_flags(cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr)
+        apply_training_flags(
+            cfg, amp=args.amp, auto_scale_lr=args.auto_scale_lr, calibrate=args.calibrate
+        )
         check_checkpoint(cfg.get('load_from') if args.resume in (None, 'auto') else args.resume)
         enter_scope(cfg)
         check_data(cfg, ('train_dataloader', 'val_dataloader'))

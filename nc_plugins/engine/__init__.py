@@ -1,6 +1,7 @@
 """Hooks, metrics and a runner for mmengine; importing this module registers them."""
 
 from . import (
+    calibrate,
     census,
     checkpoints,
     data_check,
@@ -13,6 +14,7 @@ from . import (
 )
 
 __all__ = [
+    'calibrate',
     'census',
     'checkpoints',
     'data_check',

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
@@ -30,36 +33,48 @@ class NCCensusHook(Hook):
         model = unwrapped(runner.model)
         census = layer_census(model)
         runner.message_hub.update_info('nc_census', census)
-        counts = ', '.join(f'{count} {kind}' for kind, count in census.items() if count)
-        runner.logger.info(f'layer census: {counts or "no convolution and no norm"}')
+        for level, sentence in census_messages(model):
+            runner.logger.log(level, sentence)
         if census['NCAffine']:
             runner.logger.info(f'{self.joined} NC convolutions joined with their NCAffine')
 
-        check_half_swap(model)
-        convolutions = census['NC'] + census['NCWS']
-        unpaired = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, NCAffine) and not module.allow_plain
-        ]
-        if unpaired and not convolutions:
-            raise HalfSwapError(
-                f"{unpaired[0]} and {len(unpaired) - 1} other layers have norm_cfg type 'NC', but "
-                'the model has no NC convolution, so nothing is normalised: set conv_cfg=dict(type='
-                "'NC') beside norm_cfg=dict(type='NC')"
-            )
-        if convolutions and census['BN']:
-            # Not an error: BatchNorm may follow a plain convolution.
-            runner.logger.warning(
-                f'{census["BN"]} BatchNorm layers beside NC convolutions: these parts depend on '
-                "the batch; norm_cfg=dict(_delete_=True, type='NC') replaces them"
-            )
-        others = [kind for kind in ('GN', 'LN', 'IN') if census[kind]]
-        if convolutions and others:
-            runner.logger.info(
-                f'NC convolutions and {", ".join(others)} norms in one model: where one follows '
-                'the other, activations are normalised twice, as the config says'
-            )
+
+def census_messages(model: nn.Module) -> Iterator[tuple[int, str]]:
+    """What to know about the layers of ``model``, with the level of each sentence for logging.
+
+    Raises:
+        HalfSwapError: if conv_cfg and norm_cfg do not go together.
+    """
+    census = layer_census(model)
+    counts = ', '.join(f'{count} {kind}' for kind, count in census.items() if count)
+    yield logging.INFO, f'layer census: {counts or "no convolution and no norm"}'
+    check_half_swap(model)
+    convolutions = census['NC'] + census['NCWS']
+    unpaired = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, NCAffine) and not module.allow_plain
+    ]
+    if unpaired and not convolutions:
+        raise HalfSwapError(
+            f"{unpaired[0]} and {len(unpaired) - 1} other layers have norm_cfg type 'NC', but "
+            'the model has no NC convolution, so nothing is normalised: set conv_cfg=dict(type='
+            "'NC') beside norm_cfg=dict(type='NC')"
+        )
+    if convolutions and census['BN']:
+        # Not an error: BatchNorm may follow a plain convolution.
+        yield (
+            logging.WARNING,
+            f'{census["BN"]} BatchNorm layers beside NC convolutions: these parts depend on '
+            "the batch; norm_cfg=dict(_delete_=True, type='NC') replaces them",
+        )
+    others = [kind for kind in ('GN', 'LN', 'IN') if census[kind]]
+    if convolutions and others:
+        yield (
+            logging.INFO,
+            f'NC convolutions and {", ".join(others)} norms in one model: where one follows '
+            'the other, activations are normalised twice, as the config says',
+        )
 
 
 class DeployHook(Hook):

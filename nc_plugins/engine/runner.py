@@ -53,11 +53,8 @@ class _Options(DictAction):
             parser.error(f'{option_string}: {e}')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that OpenMMLab's train.py and test.py share."""
-    parser.add_argument(
-        '--work-dir', help='default: work_dir of the config, else work_dirs/<config>'
-    )
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cfg-options."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -66,6 +63,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='override keys of the config, such as optim_wrapper.optimizer.lr=0.1; write lists as '
         'key="[a,b]" or key=a,b',
     )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that OpenMMLab's train.py and test.py share."""
+    parser.add_argument(
+        '--work-dir', help='default: work_dir of the config, else work_dirs/<config>'
+    )
+    add_config_options(parser)
     parser.add_argument(
         '--to',
         choices=TARGETS,
@@ -104,22 +109,8 @@ def configured(args: argparse.Namespace) -> Iterator[Config]:
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config``, then apply --cfg-options, --to, --launcher and --work-dir."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
-    if not path.is_file():
-        near = did_you_mean(path.name, (p.name for p in path.parent.glob('*.py')))
-        raise UsageError(f'there is no config {path}{near}')
-    cfg = read_config(path)
-    if not cfg.get('model'):
-        raise UsageError(f'config {path} has no model')
-    if args.cfg_options:
-        _check_top_level(args.cfg_options, cfg)
-        try:
-            cfg.merge_from_dict(args.cfg_options)
-        except Exception as e:
-            raise UsageError(f'--cfg-options does not fit the config: {one_line(e)}') from e
-
-    check_structure(cfg)
-    name = path.stem
+    cfg = edited_config(args.config, args.cfg_options)
+    name = Path(args.config).stem
     if args.to:
         convert_config(cfg, args.to)
         name += f'_to-{args.to.lower()}'
@@ -132,6 +123,28 @@ def load_config(args: argparse.Namespace) -> Config:
     if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
         raise UsageError(f'work_dir must be a folder, got the file {cfg.work_dir}')
     _set_loader_defaults(cfg)
+    return cfg
+
+
+def edited_config(path: str | Path, options: dict | None) -> Config:
+    """Read the config ``path``, and apply the ``options`` of --cfg-options.
+
+    Raises: UsageError.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob('*.py')))
+        raise UsageError(f'there is no config {path}{near}')
+    cfg = read_config(path)
+    if not cfg.get('model'):
+        raise UsageError(f'config {path} has no model')
+    if options:
+        _check_top_level(options, cfg)
+        try:
+            cfg.merge_from_dict(options)
+        except Exception as e:
+            raise UsageError(f'--cfg-options does not fit the config: {one_line(e)}') from e
+    check_structure(cfg)
     return cfg
 
 

@@ -23,8 +23,8 @@ def check_trainable(cfg) -> None:
     check_train_loop(cfg)
 
 
-def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:
-    """Apply --amp and --auto-scale-lr to ``cfg`` in place, and add what makes a training safe.
+def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool, calibrate: int | None) -> None:
+    """Apply --amp, --auto-scale-lr and --calibrate to ``cfg``, and add what makes a training safe.
 
     mmengine's Runner becomes the ReliableRunner, its CheckpointHook the DurableCheckpointHook, and
     the ``HOOKS`` are added.
@@ -48,6 +48,9 @@ def apply_training_flags(cfg, *, amp: bool, auto_scale_lr: bool) -> None:
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {type_name(hook) for hook in hooks}
     cfg.custom_hooks = hooks + [dict(type=name) for name in HOOKS if name not in listed]
+    if calibrate is not None:
+        _check_calibrate(cfg, calibrate)
+        cfg.custom_hooks.append(dict(type='CalibrateHook', images=calibrate))
 
 
 def is_finished(cfg) -> bool:
@@ -101,6 +104,23 @@ def choose_start(cfg, resume: str | None) -> list[str]:
                 'training would overwrite: choose another --work-dir, or move them away'
             )
     return broken
+
+
+def _check_calibrate(cfg, images: int) -> None:
+    if images < 1:
+        raise UsageError(f'--calibrate must be a number of images of at least 1, got {images}')
+    if type_name(cfg.model) != 'NCModel':
+        raise UsageError('--calibrate fits the norms of a converted model: add --to')
+    if cfg.model.get('to') == 'BN':
+        raise UsageError(
+            '--calibrate does not set the running statistics of BatchNorm, which --to BN needs: '
+            'leave it out'
+        )
+    if cfg.launcher != 'none':
+        raise UsageError(
+            f'--calibrate works with one process, and --launcher is {cfg.launcher}: calibrate in a '
+            'short training without it, and give its checkpoint to load_from'
+        )
 
 
 def _use_amp(cfg) -> None:

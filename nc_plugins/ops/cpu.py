@@ -7,6 +7,8 @@ Saved for backward are the input, the weight and three single-channel maps, but 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
@@ -14,24 +16,23 @@ from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 from .backend import Folded, Needs, Plan
 from .geometry import Geometry
 from .precision import cast, upcast
-
-# The command of setup.py's report_not_built, which pip shows only with -v.
-BUILD = (
-    'build it with `pip install -v --no-build-isolation --no-deps --force-reinstall` and the '
-    'folder of the sources of nc_plugins'
-)
+from .sources import build_command
 
 try:
     from . import _C
 except ImportError as error:  # not built, or built against another torch
-    _C, _reason = None, f'its C++ extension does not load ({error}): {BUILD}'
+    _C, _problem = None, f'its C++ extension does not load ({error})'
 else:
-    _reason = None
+    _problem = None
     if _C.torch_version.split('.')[:2] != torch.__version__.split('.')[:2]:
-        _reason = (
+        _problem = (
             f'its C++ extension was built against torch {_C.torch_version}, this is '
-            f'{torch.__version__}: {BUILD}'
+            f'{torch.__version__}'
         )
+if sys.platform == 'win32':
+    _reason = 'its kernels use vector extensions of GCC and Clang that MSVC lacks'
+else:
+    _reason = _problem and f'{_problem}: build it with `{build_command()}`'
 
 
 def missing() -> str | None:

@@ -24,7 +24,7 @@ BACKENDS = {**KERNELS, 'reference': reference}  # the fastest first
 if triton.INTERPRETED:  # the interpreter is the slowest of all
     BACKENDS['triton'] = BACKENDS.pop('triton')
 _COMPILED_AT_RUN_TIME = ('triton',)
-_announced: set[str] = set()
+_announced: set[tuple[str, str]] = set()  # backends and devices
 _cached_geometry = lru_cache(maxsize=4096, typed=True)(make_geometry)
 _is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)  # from torch 2.7 on
 
@@ -100,7 +100,8 @@ def plan_geometry(name, ndim, input, weight, bias, gain, *steps) -> Geometry:
 def choose_backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry) -> str:
     """The backend that runs with these tensors: ``name``, or the fastest one for 'auto'.
 
-    The choice of 'auto' is logged once per backend.
+    The choice of 'auto' is logged once per backend and kind of device. It is a warning if a faster
+    backend for these tensors is not installed.
 
     Raises:
         ValueError: the name is unknown, or the backend cannot run with these tensors.
@@ -117,18 +118,22 @@ def choose_backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry)
 
 
 def _fastest(input: Tensor, weight: Tensor, geometry: Geometry) -> str:
-    skipped = []
+    skipped, level = [], logging.INFO
     for name, backend in BACKENDS.items():
-        reason = backend.missing() or backend.refuses(input, weight, geometry)
+        refusal = backend.refuses(input, weight, geometry)
+        reason = backend.missing() or refusal
         if reason is None and name in _COMPILED_AT_RUN_TIME:
             reason = failure(name, input.device, output_dtype(input))
         if reason is None:
             break
         skipped.append(f'{name!r}: {reason}')
-    if name not in _announced and not torch.compiler.is_compiling():
-        _announced.add(name)
+        if refusal is None:  # a faster backend is for these tensors, but not on this machine
+            level = logging.WARNING
+    announced = (name, input.device.type)
+    if announced not in _announced and not torch.compiler.is_compiling():
+        _announced.add(announced)
         note = f' ({"; ".join(skipped)})' if skipped else ''
-        logging.getLogger('nc_plugins').info("backend 'auto' runs %r%s", name, note)
+        logging.getLogger('nc_plugins').log(level, "backend 'auto' runs %r%s", name, note)
     return name
 
 

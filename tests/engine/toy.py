@@ -57,6 +57,11 @@ def runner(folder, hooks=(), scores=(), sampler='DefaultSampler', workers=0, **m
     torch.manual_seed(0)
     loader = dict(batch_size=2, num_workers=workers, dataset=Noise())
     settings = dict(
+        model=Model(),
+        train_dataloader=dict(sampler=dict(type=sampler, shuffle=True), **loader),
+        val_dataloader=dict(sampler=dict(type='DefaultSampler', shuffle=False), **loader),
+        val_evaluator=Evaluator(Score(scores)),
+        val_cfg={},
         train_cfg=dict(by_epoch=True, max_epochs=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
         default_hooks=dict(
@@ -65,12 +70,7 @@ def runner(folder, hooks=(), scores=(), sampler='DefaultSampler', workers=0, **m
         randomness=dict(seed=3),
     )
     return ReliableRunner(
-        Model(),
-        str(folder),
-        train_dataloader=dict(sampler=dict(type=sampler, shuffle=True), **loader),
-        val_dataloader=dict(sampler=dict(type='DefaultSampler', shuffle=False), **loader),
-        val_evaluator=Evaluator(Score(scores)),
-        val_cfg={},
+        work_dir=str(folder),
         custom_hooks=list(hooks),
         log_level='ERROR',
         experiment_name=f'{folder.name}-{time.time_ns()}',

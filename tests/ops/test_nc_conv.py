@@ -203,5 +203,6 @@ def test_auto_says_once_which_backend_it_runs(caplog, monkeypatch):
         for _ in range(2):
             ops.nc_conv2d(x, weight)
     said = [record.getMessage() for record in caplog.records]
+    assert [record.levelname for record in caplog.records] == ['INFO', 'WARNING']
     assert len(said) == 2 and said[0].startswith("backend 'auto' runs 'cpu'")
     assert said[1].startswith("backend 'auto' runs 'aten'") and "'cpu': it was not built" in said[1]

@@ -14,7 +14,10 @@ TOOLS = Path(__file__).resolve().parents[2] / 'tools'
 
 @pytest.mark.parametrize(
     ('name', 'code'),
-    [('train', 1), ('test', 1), ('make_digits', 1), ('convert_tiny_imagenet', 1), ('compare', 2)],
+    [
+        *[(name, 1) for name in ('train', 'test', 'convert', 'census')],
+        *[('make_digits', 1), ('convert_tiny_imagenet', 1), ('compare', 2)],
+    ],
 )
 def test_a_missing_package_is_one_sentence(name, code, tmp_path):
     for package in ('torch', 'mmengine', 'filelock'):
