@@ -31,11 +31,13 @@ OPENMMLAB = [
     'msgspec',
 ]
 EXPORT = ['onnx', 'onnxscript']
+DOCS = ['sphinx', 'myst-parser', 'furo', 'sphinx-mathjax-offline']
 DEV = [
     'pre-commit',
     'pytest',
     'pytest-xdist',
     'hypothesis',
+    'markdown-it-py',
     'ruff',
     'scikit-learn',
     'matplotlib',
@@ -122,6 +124,7 @@ setup(
         'openmmlab': OPENMMLAB,
         'export': EXPORT,
         'dev': DEV,
+        'docs': DOCS,
     },
     **cpu_backend(),
 )

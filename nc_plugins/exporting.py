@@ -24,7 +24,7 @@ def export(
 ) -> None:
     """Write ``model`` for inference to ``file``, as a graph of stock operators.
 
-    The model is joined and deployed first (see :func:`~.layers.deployed.deploy`), in a copy. The
+    The model is joined and deployed first (see :func:`nc_plugins.deploy`), in a copy. The
     batch size and the sizes of images are free in the file. An axis that the model's own code fixes
     is named in a warning.
 
