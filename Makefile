@@ -53,7 +53,7 @@ test-torch:  ## test ops and layers with another version of torch: make test-tor
 bench: $(STAMPS)/demo  ## time NC and convolution + GroupNorm, on some layers and a small ResNet (minutes)
 	$(PYTHON) benchmarks/run.py short
 
-docs: setup $(STAMPS)/docs  ## build the documentation as a site in docs/_build
+docs: $(STAMPS)/demo $(STAMPS)/docs  ## build the documentation as a site in docs/_build
 	$(PYTHON) -m sphinx -W --keep-going -q docs docs/_build
 	@echo docs/_build/index.html
 

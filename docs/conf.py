@@ -26,3 +26,4 @@ myst_heading_anchors = 4  # with the names that GitHub gives them
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
 add_module_names = False
+napoleon_use_ivar = True

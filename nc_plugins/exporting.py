@@ -29,6 +29,8 @@ def export(
     is named in a warning.
 
     Args:
+        model: a trained model. It does not change.
+        file: the path of the new file.
         example: the inputs of ``model.forward``, on its device and in its dtype. Axis 0 of each is
             the batch; axes from 2 on are sizes.
         format: 'onnx' for ONNX, opset 18. 'torch' for ``torch.export.load(file).module()``.
