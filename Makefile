@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-all test test-slow test-torch bench lint format clean
+.PHONY: help setup demo demo-all test test-slow test-torch bench docs lint format clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ demo-all: setup  ## the same for all four tasks, write work_dirs/demo-all/report
 test: setup  ## run the tests (6 minutes; the first run also compiles mmcv's operators, 15 minutes)
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
-test-slow: setup  ## run the tests that `make test` leaves out
+test-slow: setup $(STAMPS)/docs  ## run the tests that `make test` leaves out
 	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 test-torch:  ## test ops and layers with another version of torch: make test-torch TORCH=2.6.0
@@ -53,6 +53,10 @@ test-torch:  ## test ops and layers with another version of torch: make test-tor
 
 bench: $(STAMPS)/demo  ## time NC and convolution + GroupNorm, on some layers and a small ResNet (minutes)
 	$(PYTHON) benchmarks/run.py short
+
+docs: $(STAMPS)/demo $(STAMPS)/docs  ## build the documentation as a site in docs/_build
+	$(PYTHON) -m sphinx -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
 
 setup: $(STAMPS)/full $(STAMPS)/dev  ## install everything for development into .venv
 
@@ -65,7 +69,7 @@ format: $(STAMPS)/dev  ## repair style with ruff
 	$(PYTHON) -m ruff format .
 
 clean:  ## remove .venv, builds and caches; keep data/, work_dirs/ and built wheels
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache nc_plugins/ops/_C*.so
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache nc_plugins/ops/_C*.so
 
 $(STAMPS)/venv: requirements/build.txt
 	@$(PYTHON3) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 10) else f"nc_plugins needs Python 3.10 or newer, but $(PYTHON3) is {v}: run make PYTHON3=/path/to/python")'
@@ -86,6 +90,10 @@ $(STAMPS)/full: $(STAMPS)/demo requirements/test.txt requirements/test-nodeps.tx
 	$(INSTALL) -r requirements/test.txt
 	$(INSTALL) --no-deps -r requirements/test-nodeps.txt
 	$(PYTHON) tools/install_mmcv.py
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/venv requirements/docs.txt
+	$(INSTALL) -r requirements/docs.txt
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/venv requirements/dev.txt

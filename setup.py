@@ -39,11 +39,13 @@ OPENMMLAB = [
     'msgspec',
 ]
 EXPORT = ['onnx', 'onnxscript']
+DOCS = ['sphinx', 'myst-parser', 'furo', 'sphinx-mathjax-offline']
 DEV = [
     'pre-commit',
     'pytest',
     'pytest-xdist',
     'hypothesis',
+    'markdown-it-py',
     'ruff',
     'scikit-learn',
     'timm',
@@ -163,6 +165,7 @@ setup(
         'openmmlab': OPENMMLAB,
         'export': EXPORT,
         'dev': DEV,
+        'docs': DOCS,
     },
     ext_modules=extensions,
     cmdclass={'build_py': BuildWithConfigs, **commands},

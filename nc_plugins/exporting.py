@@ -24,11 +24,13 @@ def export(
 ) -> None:
     """Write ``model`` for inference to ``file``, as a graph of stock operators.
 
-    The model is joined and deployed first (see :func:`~.layers.deployed.deploy`), in a copy. The
+    The model is joined and deployed first (see :func:`nc_plugins.deploy`), in a copy. The
     batch size and the sizes of images are free in the file. An axis that the model's own code fixes
     is named in a warning.
 
     Args:
+        model: a trained model. It does not change.
+        file: the path of the new file.
         example: the inputs of ``model.forward``, on its device and in its dtype. Axis 0 of each is
             the batch; axes from 2 on are sizes.
         format: 'onnx' for ONNX, opset 18. 'torch' for ``torch.export.load(file).module()``.

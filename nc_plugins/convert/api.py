@@ -46,8 +46,8 @@ def convert(
     Each convolution with a norm behind it becomes a normalized convolution, and the norm becomes
     its affine. Modules, Parameter objects, names, hooks, dtype, device, requires_grad and the
     training mode stay, so optimisers and checkpoints fit. Running statistics are dropped. The first
-    forward checks that each affine receives the output of its convolution. docs/convert.md has the
-    rules for what stays.
+    forward checks that each affine receives the output of its convolution. docs/what-stays.md has
+    the rules for what stays.
 
     Args:
         model: any module that is not wrapped (DistributedDataParallel, FSDP, torch.compile).
@@ -57,14 +57,15 @@ def convert(
             or ``'*.downsample'``. The partner of a kept convolution or norm stays too.
         depthwise: 'keep' leaves depthwise convolutions plain, 'convert' makes them NC.
         calibrate: a batch or a loader of batches. The weight and bias of the new norms are set so
-            that their outputs have the mean and standard deviation of the old norms' outputs. See
-            :class:`~.calibration.Calibration` for the form of a batch.
+            that their outputs have the mean and standard deviation of the old norms' outputs. A
+            batch is a tensor, or a dict: the batch of an mmengine model, or keyword arguments. Of a
+            tuple in a loader, the first item is the input.
         optimizers: optimisers of the model. They stay valid. Parameters that the conversion creates
             (of FrozenBatchNorm2d) join the first parameter group of the first.
         dry_run: print the plan and change nothing.
 
     Returns:
-        The model, and a :class:`~.report.Report` that prints as a table.
+        The model, and a :class:`nc_plugins.convert.Report` that prints as a table.
 
     Raises:
         ValueError: an unknown ``to`` or ``depthwise``, a path in ``keep`` that the model does not

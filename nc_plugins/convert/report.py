@@ -17,7 +17,8 @@ class Report:
 
     Attributes:
         to: the argument of convert().
-        rows: one :class:`~.plan.Row` for each convolution and norm, in the order of the model.
+        rows: one :class:`nc_plugins.convert.Row` for each convolution and norm, in the order of
+            the model.
         notes: sentences on what the user should know, such as frozen affines.
         error_before: relative error of the model's output to that of the model before the
             conversion, without calibration. None unless ``calibrate`` was given.

@@ -22,7 +22,8 @@ def layer_census(model: nn.Module) -> dict[str, int]:
     StdConv), and 'conv' all others. A module that is used in several places counts once.
 
     Returns:
-        The count for each of ``KINDS``, 0 included.
+        The count for each kind, 0 included: 'NC', 'NCWS', 'conv', 'ConvWS', 'NCAffine', 'PN', 'GN',
+        'LN', 'IN' and 'BN'.
     """
     census = dict.fromkeys(KINDS, 0)
     for module in model.modules():

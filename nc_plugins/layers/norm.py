@@ -22,7 +22,7 @@ class NCAffine(nn.GroupNorm):
     convolution comes before it. Gain and bias are applied in float32 under autocast too.
     Shapes: [N, C, ...] -> [N, C, ...], in the input's dtype and memory format.
 
-    Joined with its convolution (:func:`~.join.join_affines`) it returns its input.
+    Joined with its convolution (:func:`join_affines`) it returns its input.
 
     Args:
         num_features: channels C.

@@ -29,23 +29,29 @@ def nc_conv2d(
 ) -> Tensor:  # fmt: skip
     """Convolve ``input`` with ``weight`` after standardising every patch.
 
-    Shapes: input [N, C, H, W] (any strides; N may be 0), weight [O, C/groups, kh, kw], bias and
-    gain [O] -> [N, O, H', W'] in the input's memory format.
-
     Dtypes: float64, float32, bfloat16 or float16. Input and weight have the same one; bias and gain
     may be float32 beside half precision. Statistics are taken in float32 (float64 for float64).
     Under autocast any dtypes go together, and the output has the dtype that nn.Conv2d returns.
 
     Args:
-        stride, padding, dilation: in input pixels, as in ``torch.nn.functional.conv2d``; padding
-            may be 'same' or 'valid'. Padded zeros belong to the patch.
-        gain: factor of each output channel, applied before ``bias`` is added. It costs no pass over
-            the output.
+        input: [N, C, H, W]. N may be 0.
+        weight: the filters [O, C/groups, kh, kw].
+        bias: [O].
+        stride: distance of two patches, in input pixels.
+        padding: zeros on each side, in input pixels, or 'same' or 'valid'. They belong to the
+            patch.
+        dilation: distance of two kernel positions, in input pixels.
+        groups: number of groups of channels, each with its own patches.
+        gain: [O], factor of each output channel, applied before ``bias`` is added. It costs no pass
+            over the output.
         eps: in squared units of ``input``, added to the variance inside the root.
         center: subtract the mean of the patch.
         scale: divide by the standard deviation of the patch, which is taken about the mean even
             with ``center=False``. With both False the result is the plain convolution.
         backend: 'auto' or a name of :func:`available_backends`.
+
+    Returns:
+        [N, O, H', W'] in the input's memory format.
 
     Accuracy in float32: like the im2col definition for patches with mean/std up to about 3, and
     better by at least one digit from 100 on. docs/math.md has the figures.
