@@ -60,8 +60,11 @@ def is_convolution(module: nn.Module) -> bool:
 
 def norm_channels(norm: nn.Module) -> int | None:
     """Number of channels if the module is a norm over channels, else None."""
-    if type(norm).__name__.startswith('FrozenBatchNorm'):  # torchvision's does not say it
+    name = type(norm).__name__
+    if name.startswith('FrozenBatchNorm'):  # torchvision's does not say it
         return len(norm.weight)
+    if name.startswith('LayerNormAct2d'):  # timm's PositionalNorm with an activation
+        return norm.normalized_shape[0]
     if not hasattr(norm, 'eps'):  # a network may have num_features too
         return None
     return getattr(norm, 'num_features', getattr(norm, 'num_channels', None))
