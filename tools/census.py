@@ -18,6 +18,7 @@ with required_imports():
     from nc_plugins.engine.census import census_messages
     from nc_plugins.engine.model import build_model
     from nc_plugins.engine.runner import add_config_options, edited_config
+    from nc_plugins.engine.slots import ignored_slots
     from nc_plugins.engine.usage import UsageError
     from nc_plugins.layers import HalfSwapError
 
@@ -36,7 +37,10 @@ def census(args):
     cfg = edited_config(args.config, args.cfg_options)
     if args.to:
         convert_config(cfg, args.to)
-    for level, sentence in census_messages(build_model(cfg)):
+    model = build_model(cfg)
+    for warning in ignored_slots(cfg, model):
+        print(f'warning: {warning}')
+    for level, sentence in census_messages(model):
         print('warning: ' * (level >= logging.WARNING) + sentence)
 
 

@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
-"""Convert the models of many upstream configs to NC and write a Markdown table.
+"""Convert the models of many upstream configs to NC and write a Markdown page.
 
     python tools/sweep_configs.py --out docs/convert-configs.md
 
 Of each folder in FOLDERS the config with the shortest name is taken. Its model is built with random
-weights, converted as NCModel does it, and trained for one step on two random pictures.
+weights, converted with the defaults of NCModel (`--to NC`), and trained for one step on two random
+pictures.
+
+A second call continues a run that was stopped.
 """
 
 import argparse
-import contextlib
-import gc
 import importlib
-import os
+import re
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from command_line import required_imports, run_tool
 
 with required_imports():
+    import mmdet
+    import mmpretrain
+    import mmseg
     import torch
     from mmdet.testing import demo_mm_inputs
     from mmengine.config import Config
@@ -27,6 +32,7 @@ with required_imports():
     from mmengine.structures import PixelData
     from mmpretrain.structures import DataSample
     from mmseg.structures import SegDataSample
+    from sweep_page import Row, fill, origin, sentence, total
     from torch import nn
 
     import nc_plugins
@@ -46,13 +52,13 @@ FOLDERS = {
         seresnet shufflenet_v1 shufflenet_v2 van vgg wrn""",
 }
 SIZE = 128  # pixels
-HEADER = """| config | BN and GN | to NC | to GN | stay | why not NC | step |
-| --- | --- | --- | --- | --- | --- | --- |"""
+COLUMNS = ['config', 'BN and GN', 'to NC', 'to GN', 'stay', 'why not NC', 'step']
 
 
 def step(model: nn.Module, scope: str) -> None:
     """Train one step on random pictures. Raises RuntimeError if a gradient is not finite."""
     torch.manual_seed(0)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     if scope == 'mmdet':
         shapes = [[3, SIZE, SIZE]] * 2
         masks = any('mask' in name for name, _ in model.named_modules())
@@ -72,10 +78,36 @@ def step(model: nn.Module, scope: str) -> None:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             raise RuntimeError(f'the gradient of {name} is not finite')
+    optimizer.step()
 
 
-def row(scope: str, name: str, cfg: Config) -> str:
-    """The table's row of a config."""
+def row(scope: str, cfg: Config) -> Row:
+    """The cells of a config behind its name."""
+    try:
+        model = build(scope, cfg)
+    except Exception as error:  # a row of the table, as the others
+        return ['', '', '', '', '', f'is not built: {sentence(error)}']
+    kinds = {module: kind for module in model.modules() if (kind := norm_kind(module))}
+    norms = [module for module, kind in kinds.items() if kind in ('BN', 'GN')]
+    try:
+        _, report = nc_plugins.convert(model)
+    except Exception as error:
+        return [str(len(norms)), '', '', '', '', f'is not converted: {sentence(error)}']
+    rows = {row.module: row for row in report.rows}
+    became = Counter(rows[norm].kind for norm in norms)
+    reasons = Counter(_reason(rows, rows[norm]) for norm in norms if rows[norm].kind != 'NC')
+    why = '; '.join(f'{count} {reason}' for reason, count in reasons.most_common())
+    try:
+        step(model, scope)
+        result = 'trains'
+    except Exception as error:
+        result = sentence(error)
+    counts = [len(norms), became['NC'], became['GN'], became[None]]
+    return [*map(str, counts), why, result]
+
+
+def build(scope: str, cfg: Config) -> nn.Module:
+    """The model of a config in training mode, for pictures of SIZE pixels."""
     init_default_scope(scope)
     cfg.model.pop('pretrained', None)
     if cfg.get('data_preprocessor'):
@@ -84,21 +116,7 @@ def row(scope: str, name: str, cfg: Config) -> str:
     preprocessor.pop('batch_augments', None)
     if 'size' in preprocessor:
         preprocessor.size = (SIZE, SIZE)
-    model = MODELS.build(cfg.model)
-    kinds = {module: kind for module in model.modules() if (kind := norm_kind(module))}
-    norms = [module for module, kind in kinds.items() if kind in ('BN', 'GN')]
-    _, report = nc_plugins.convert(model.train())
-    rows = {row.module: row for row in report.rows}
-    became = Counter(rows[norm].kind for norm in norms)
-    reasons = Counter(_reason(rows, rows[norm]) for norm in norms if rows[norm].kind != 'NC')
-    why = '; '.join(f'{count} {reason}' for reason, count in reasons.most_common())
-    try:
-        step(model, scope)
-        result = 'trains'
-    except Exception as error:  # a row of the table, as the others
-        result = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
-    counts = [len(norms), became['NC'], became['GN'], became[None], why, result]
-    return f'| {name} | {" | ".join(map(str, counts))} |'
+    return MODELS.build(cfg.model).train()
 
 
 def _reason(rows: dict, row) -> str:
@@ -109,29 +127,54 @@ def _reason(rows: dict, row) -> str:
     return row.reason
 
 
+def text(rows: list[Row]) -> str:
+    """What stands above the table."""
+    norms, to_nc, to_gn, stay = (total(rows, column) for column in range(1, 5))
+    trained = [row[0] for row in rows if row[-1] == 'trains']
+    reasons = Counter()
+    for row in rows:
+        for count, reason in re.findall(r'(\d+) ([^;]+)', row[5]):
+            reasons[re.sub(r'with \S+, which', 'with another, which', reason)] += int(count)
+    why = '\n'.join(f'- {count}: {reason}' for reason, count in reasons.most_common())
+    return f"""# Upstream configs converted to NC
+
+Written by `python tools/sweep_configs.py --out docs/convert-configs.md` on
+{origin(torch, mmdet, mmseg, mmpretrain)}.
+
+Of each folder that the script lists, the config with the shortest name is taken. Its model is built
+with random weights, converted with the defaults of `--to NC`, and trained for one step on two
+random pictures of {SIZE} pixels. All gradients must be finite.
+
+- {len(trained)} of {len(rows)} configs train.
+- Of {norms} BatchNorm and GroupNorm layers, {to_nc} became NC ({to_nc / max(norms, 1):.1%}),
+  {to_gn} became GroupNorm ({to_gn / max(norms, 1):.1%}), and {stay} stay.
+
+Why the others did not become NC:
+
+{why}
+"""
+
+
+def jobs(only: str) -> Iterator[tuple[str, Callable[[], Row]]]:
+    for scope, folders in FOLDERS.items():
+        root = Path(importlib.import_module(scope).__file__).parent / '.mim' / 'configs'
+        for folder in folders.split():
+            if only in f'{scope} {folder}':
+                paths = sorted((root / folder).glob('*.py'), key=lambda path: len(path.name))
+                configs = ((path, Config.fromfile(path)) for path in paths)
+                path, cfg = next((path, cfg) for path, cfg in configs if 'model' in cfg)
+                yield f'{scope} {folder}/{path.stem}', lambda s=scope, c=cfg: row(s, c)
+
+
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--out', type=Path, required=True, help='Markdown file to write')
+    parser.add_argument('--out', type=Path, required=True, help='Markdown page to write')
     parser.add_argument('--only', default='', help='configs whose scope and folder contain this')
     args = parser.parse_args(argv)
     warnings.simplefilter('ignore')
-    with args.out.open('w') as file:
-        print(HEADER, file=file)
-        for scope, folders in FOLDERS.items():
-            root = Path(importlib.import_module(scope).__file__).parent / '.mim' / 'configs'
-            for folder in folders.split():
-                if args.only not in f'{scope} {folder}':
-                    continue
-                paths = sorted((root / folder).glob('*.py'), key=lambda path: len(path.name))
-                configs = ((path, Config.fromfile(path)) for path in paths)
-                path, cfg = next((path, cfg) for path, cfg in configs if 'model' in cfg)
-                with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
-                    line = row(scope, f'{scope} {folder}/{path.stem}', cfg)
-                print(line, file=file, flush=True)
-                print(line, flush=True)
-                gc.collect()
+    fill(args.out, COLUMNS, jobs(args.only), text)
     return 0
 
 

@@ -1,19 +1,18 @@
 #!/usr/bin/env python3
-"""Convert many networks to NC and write a Markdown table of what happened to each.
+"""Convert many networks of torchvision and timm to NC and write a Markdown page.
 
     python tools/sweep_convert.py --out docs/convert-networks.md
 
 Every network is built with random weights and converted. Then one training step on small pictures
 and the way there and back (NC, GN, NC) are checked. The networks are all of torchvision that have
-BatchNorm, and those of timm in the list TIMM.
+BatchNorm, and those of timm in the list TIMM. A second call continues a run that was stopped.
 """
 
 import argparse
-import contextlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from command_line import required_imports, run_tool
@@ -22,6 +21,7 @@ with required_imports():
     import timm
     import torch
     import torchvision
+    from sweep_page import Row, fill, origin, sentence, total
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,8 +40,15 @@ starnet_s1 tf_efficientnet_b0 tf_mobilenetv3_small_075 tinynet_e vgg11_bn visfor
 vit_tiny_r_s16_p8_224 xception41
 """
 LARGEST = 60e6  # parameters; of larger networks only the plan is made
-HEADER = """| network | BatchNorm | conv. to NC | norms to NC | norms to GN | norms stay | step |
-| --- | --- | --- | --- | --- | --- | --- |"""
+COLUMNS = [
+    'network',
+    'BatchNorm',
+    'conv. to NC',
+    'norms to NC',
+    'norms to GN',
+    'norms stay',
+    'step',
+]
 
 
 def networks() -> Iterator[tuple[str, Callable[[], nn.Module]]]:
@@ -111,8 +118,8 @@ def check(model: nn.Module) -> Report:
     return report
 
 
-def row(name: str, build: Callable[[], nn.Module]) -> str | None:
-    """The table's row of a network, or None if it has no BatchNorm."""
+def row(build: Callable[[], nn.Module]) -> Row | None:
+    """The cells of a network behind its name, or None if it has no BatchNorm."""
     try:
         with torch.device('meta'):  # fast, and most networks without BatchNorm end here
             model = build()
@@ -124,33 +131,43 @@ def row(name: str, build: Callable[[], nn.Module]) -> str | None:
     small = sum(p.numel() for p in model.parameters()) <= LARGEST
     try:
         report = check(build()) if small else nc_plugins.convert(model)[1]
-        step = 'trains' if small else 'too large'
     except Exception as error:  # a row of the table, as the others
-        return f'| {name} | {norms} | | | | | {type(error).__name__}: {str(error)[:200]} |'
+        return [str(norms), '', '', '', '', sentence(error)]
     kinds = [row.kind for row in report.rows if norm_kind(row.module)]
     convs = sum(row.kind in ('NC', 'NCWS') for row in report.rows) - kinds.count('NC')
-    counts = [norms, convs, kinds.count('NC'), kinds.count('GN'), kinds.count(None), step]
-    return f'| {name} | {" | ".join(map(str, counts))} |'
+    counts = [norms, convs, kinds.count('NC'), kinds.count('GN'), kinds.count(None)]
+    return [*map(str, counts), 'trains' if small else 'too large']
+
+
+def text(rows: list[Row]) -> str:
+    """What stands above the table."""
+    to_nc, to_gn, stay = (total(rows, column) for column in (3, 4, 5))
+    results = [row[-1] for row in rows]
+    return f"""# Networks converted to NC
+
+Written by `python tools/sweep_convert.py --out docs/convert-networks.md` on
+{origin(torch, torchvision, timm)}.
+
+"BatchNorm" counts the BatchNorm layers of a network. The counts of norms also include its
+GroupNorm layers. "trains" means: one training step on small random pictures with finite gradients,
+then NC, GN, NC with equal names and values of the state dict. Of networks with more than
+{LARGEST / 1e6:.0f} million parameters only the plan was made ("too large").
+
+- {len(rows)} networks: {results.count('trains')} train, {results.count('too large')} are too large.
+- {to_nc} norms became NC, {to_gn} became GroupNorm, and {stay} stay.
+"""
 
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--out', type=Path, required=True, help='Markdown file to write')
+    parser.add_argument('--out', type=Path, required=True, help='Markdown page to write')
     parser.add_argument('--only', default='', help='networks whose name contains this')
     args = parser.parse_args(argv)
     warnings.simplefilter('ignore')
-    with args.out.open('w') as file:
-        print(HEADER, file=file)
-        for name, build in networks():
-            if args.only in name:
-                torch.manual_seed(0)
-                with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
-                    line = row(name, build)
-                if line:
-                    print(line, file=file, flush=True)
-                    print(line, flush=True)
+    jobs = ((name, partial(row, build)) for name, build in networks() if args.only in name)
+    fill(args.out, COLUMNS, jobs, text)
     return 0
 
 

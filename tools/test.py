@@ -47,7 +47,8 @@ def evaluate(args):
         if args.out:
             runner.test_evaluator.metrics.append(DumpResults(out_file_path=args.out))
         runner.register_hook(CheckpointMatchHook(whole=True), priority='LOWEST')
-        runner.register_hook(DataCheckHook())
+        if not any(isinstance(hook, DataCheckHook) for hook in runner.hooks):
+            runner.register_hook(DataCheckHook())
         runner.register_hook(DeployHook())
         runner.test()
 

@@ -19,12 +19,15 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),  # reshuffles each epoch on several GPUs
 )
 # NCCensusHook logs the layers of the model and rejects a config that replaces only one of
-# convolution and norm. RunRecordHook writes the record that tools/compare.py reads. tools/train.py
-# adds both to a config that does not list them. ShortHistoryHook bounds mmengine's log history,
-# which otherwise slows down long trainings.
+# convolution and norm. RunRecordHook writes the record that tools/compare.py reads. DataCheckHook
+# checks images and labels when they are read, so that the pipelines have upstream's transforms, and
+# the inferencers of mmdet and mmseg find them. tools/train.py adds these three to a config that
+# does not list them. ShortHistoryHook bounds mmengine's log history, which otherwise slows down
+# long trainings.
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
+    dict(type='DataCheckHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 

@@ -18,9 +18,6 @@
 # Convolutions without a norm slot stay plain in every variant: the predictors decode_head.conv_seg
 # and auxiliary_head.conv_seg.
 _base_ = '../_base_/segmentation_runtime.py'
-custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
-)
 
 crop_size = (512, 512)  # height, width in pixels
 num_classes = 21  # background is one of them
@@ -82,8 +79,8 @@ model = dict(
 data_root = 'data/VOCdevkit/VOC2012'
 scale = (2048, 512)  # longest, shortest side in pixels
 train_pipeline = [
-    dict(type='LoadImage'),  # skip_unreadable=True continues after a broken file
-    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='LoadImageFromFile'),  # ignore_empty=True continues after a broken file
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -91,9 +88,9 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadSegMap', num_classes=num_classes),  # after Resize: scored at the file's size
+    dict(type='LoadAnnotations'),  # after Resize: scored at the file's size
     dict(type='PackSegInputs'),
 ]
 voc = dict(

@@ -12,8 +12,7 @@
 # depthwise convolution is only a gain and a bias.
 _base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
-    allow_failed_imports=False,
+    imports=['nc_plugins', 'nc_plugins.models.sep_aspp_head'], allow_failed_imports=False
 )
 
 crop_size = (160, 160)  # height, width in pixels, of frames at half size
@@ -60,18 +59,18 @@ metainfo = dict(
 )
 scale = (240, 180)  # width, height in pixels: half of the files', for CPU cores
 train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=scale, ratio_range=(0.9, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=scale, keep_ratio=True),
     # After Resize, so the scores refer to the size of the files.
-    dict(type='LoadSegMap', num_classes=num_classes),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
 folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')

@@ -10,8 +10,7 @@
 # depthwise convolution is only a gain and a bias.
 _base_ = ['../_base_/models/deeplabv3plus_r18-d8_gn.py', '../_base_/segmentation_runtime.py']
 custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
-    allow_failed_imports=False,
+    imports=['nc_plugins', 'nc_plugins.models.sep_aspp_head'], allow_failed_imports=False
 )
 
 num_classes = 11
@@ -50,9 +49,9 @@ metainfo = dict(
         [64, 128, 0],
     ],
 )
-pipeline = [
-    dict(type='LoadImage'),
-    dict(type='LoadSegMap', num_classes=num_classes),
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),  # no flip, because a mirrored digit is not a digit
 ]
 folders = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
@@ -66,7 +65,7 @@ train_dataloader = dict(
         data_prefix=folders,
         metainfo=metainfo,
         ann_file='ImageSets/Segmentation/train.txt',
-        pipeline=pipeline,
+        pipeline=test_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -79,7 +78,7 @@ val_dataloader = dict(
         data_prefix=folders,
         metainfo=metainfo,
         ann_file='ImageSets/Segmentation/val.txt',
-        pipeline=pipeline,
+        pipeline=test_pipeline,
         test_mode=True,
     ),
 )

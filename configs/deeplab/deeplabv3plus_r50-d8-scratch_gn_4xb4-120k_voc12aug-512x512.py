@@ -11,8 +11,7 @@
 # depthwise convolution is only a gain and a bias.
 _base_ = './deeplabv3_r50-d8-scratch_gn_4xb4-120k_voc12aug-512x512.py'
 custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.sep_aspp_head'],
-    allow_failed_imports=False,
+    imports=['nc_plugins', 'nc_plugins.models.sep_aspp_head'], allow_failed_imports=False
 )
 
 model = dict(

@@ -37,13 +37,13 @@ model = dict(
 
 data_root = 'data/coco_tiny/'
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(320, 320), keep_ratio=True),
     dict(type='PackDetInputs'),  # no flip, because evaluation uses the same images
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 320), keep_ratio=True),
     dict(
         type='PackDetInputs',

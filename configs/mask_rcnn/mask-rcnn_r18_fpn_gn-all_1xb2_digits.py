@@ -9,9 +9,6 @@
 # rpn_head.rpn_cls, rpn_head.rpn_reg and roi_head.mask_head.conv_logits, and the 2x2 deconvolution
 # roi_head.mask_head.upsample.
 _base_ = '../_base_/detection_runtime.py'
-custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
-)
 
 norm_cfg = dict(type='GN', num_groups=8)  # 2 channels a group in the stem, as at full width
 model = dict(
@@ -170,12 +167,12 @@ data_root = 'data/digits/coco/'
 data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
 metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 train_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs'),  # no flip, because a mirrored digit is not a digit
 ]
 test_pipeline = [
-    dict(type='LoadImage'),
+    dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(128, 128), keep_ratio=True),  # only sets scale_factor
     dict(
         type='PackDetInputs',

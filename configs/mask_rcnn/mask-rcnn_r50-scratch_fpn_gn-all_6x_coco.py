@@ -15,12 +15,11 @@ _base_ = 'mmdet::scratch/mask-rcnn_r50-scratch_fpn_gn-all_6x_coco.py'
 
 # The settings of ../_base_/default_runtime.py. That file cannot be a second base, because mmdet's
 # runtime defines the same keys.
-custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['nc_plugins'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='NCCensusHook'),
     dict(type='RunRecordHook'),
+    dict(type='DataCheckHook'),
     dict(type='ShortHistoryHook', keep=1000),  # in iterations
 ]
 default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP', rule='greater'))
@@ -30,24 +29,3 @@ randomness = dict(seed=0, deterministic=False)  # --cfg-options randomness.seed=
 # mmdet keeps the backbone's BatchNorm in evaluation mode, for pretrained statistics. The BN variant
 # must train its statistics. GN and NC have none.
 model = dict(backbone=dict(norm_eval=False))
-
-# mmdet's pipelines with LoadImage instead of LoadImageFromFile: its errors name the image file.
-train_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImage'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

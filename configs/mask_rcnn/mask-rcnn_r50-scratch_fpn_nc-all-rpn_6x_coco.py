@@ -5,8 +5,7 @@
 #     python tools/train.py configs/mask_rcnn/mask-rcnn_r50-scratch_fpn_nc-all-rpn_6x_coco.py
 _base_ = './mask-rcnn_r50-scratch_fpn_nc-all_6x_coco.py'
 custom_imports = dict(
-    imports=['nc_plugins', 'nc_plugins.datasets.loading', 'nc_plugins.models.rpn_head'],
-    allow_failed_imports=False,
+    imports=['nc_plugins', 'nc_plugins.models.rpn_head'], allow_failed_imports=False
 )
 
 model = dict(rpn_head=dict(type='RPNHeadWithSlots', conv_cfg=dict(type='NC')))

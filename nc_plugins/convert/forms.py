@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import NCAffine, NCConv2d, PositionalNorm
-from ..layers.conv import standardize_filters
+from ..layers import NCAffine, PositionalNorm
+from ..layers.conv import SamePadding, standardize_filters
 from ..layers.join import check_input
+from ..layers.norm import WithActivation
 
 
 class StandardizedWeight:
@@ -20,19 +20,6 @@ class StandardizedWeight:
         # mmcv's ConvWS. NCWS divides by sqrt(fan-in) too, because no norm behind it takes it back.
         weight = standardize_filters(weight, dims) * math.sqrt(weight[0].numel())
         return super()._conv_forward(input, weight, bias)
-
-
-class SamePadding:
-    """Pads as TensorFlow's 'same': output size = ceil(input size / stride)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        pad = []
-        for axis in (1, 0):  # F.pad begins with the last axis
-            size, stride = input.shape[2 + axis], self.stride[axis]
-            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
-            total = max((-(size // -stride) - 1) * stride + reach - size, 0)
-            pad += [total // 2, total - total // 2]
-        return super().forward(F.pad(input, pad))
 
 
 class ConvWS1d(StandardizedWeight, nn.Conv1d):
@@ -51,10 +38,6 @@ class ConvWS2dSame(SamePadding, ConvWS2d):
     """ConvWS2d with the padding 'same' of TensorFlow."""
 
 
-class NCConv2dSame(SamePadding, NCConv2d):
-    """NCConv2d with the padding 'same' of TensorFlow."""
-
-
 class ChannelLayerNorm(nn.GroupNorm):
     """LayerNorm over the channels and positions of a sample: GroupNorm with one group."""
 
@@ -65,17 +48,6 @@ class NCNoAffine(NCAffine):
     def forward(self, input: Tensor) -> Tensor:
         check_input(self, input)
         return input
-
-
-class WithActivation:
-    """A norm that also runs ``drop`` and ``act``, as timm's BatchNormAct2d."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.act(self.drop(super().forward(input)))
-
-
-class NCAffineAct(WithActivation, NCAffine):
-    """NCAffine and an activation."""
 
 
 class NCNoAffineAct(WithActivation, NCNoAffine):

@@ -14,8 +14,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from ..layers import NCAffine, NCConv1d, NCConv2d, NCConv3d, NCConvTranspose2d, PositionalNorm
-from ..layers.conv import Gain, NormalizedConv
+from ..layers.conv import Gain, NCConv2dSame, NormalizedConv
 from ..layers.neighbours import norm_channels
+from ..layers.norm import NCAffineAct, WithActivation
 from . import forms
 
 # The kinds of the convolution and of the norm behind it, for each value of ``to``.
@@ -39,6 +40,8 @@ _WITH_ACTIVATION = {
     'timm.FrozenBatchNormAct2d': 'BN',
     'timm.GroupNormAct': 'GN',
     'timm.GroupNorm1Act': 'GN',
+    'timm.LayerNormAct2d': 'PN',
+    'timm.LayerNormAct2dFp32': 'PN',
 }
 _NORMS = {
     'mmdet.FrozenBatchNorm2d': 'BN',
@@ -96,8 +99,8 @@ def norm_kind(norm: nn.Module) -> str | None:
         return None
     if isinstance(norm, forms.ChannelLayerNorm):
         return 'LN'
-    if isinstance(norm, forms.WithActivation):
-        return _FORWARDS[super(forms.WithActivation, norm).forward.__func__]
+    if isinstance(norm, WithActivation):
+        return _FORWARDS[super(WithActivation, norm).forward.__func__]
     return _NORMS.get(known_as(norm)) or _FORWARDS.get(type(norm).forward)
 
 
@@ -123,7 +126,7 @@ def make_conv(kind: str, conv: nn.Module) -> nn.Module:
     if same:
         options['padding'] = 0
     if kind in ('NC', 'NCWS'):
-        cls = forms.NCConv2dSame if same else _NC_FORMS[base]
+        cls = NCConv2dSame if same else _NC_FORMS[base]
         return cls(**options, weight_standardize=kind == 'NCWS')
     if kind == 'ConvWS':
         return (forms.ConvWS2dSame if same else _WS_FORMS[base])(**options)
@@ -138,10 +141,10 @@ def has_form(kind: str, conv: nn.Module) -> bool:
 def make_norm(kind: str, norm: nn.Module, dims: int, like: torch.Tensor) -> nn.Module:
     """A norm of the kind for the channels of ``norm``, with the dtype and device of ``like``."""
     channels, affine = norm_channels(norm), norm.weight is not None
-    act = isinstance(norm, forms.WithActivation) or known_as(norm) in _WITH_ACTIVATION
+    act = isinstance(norm, WithActivation) or known_as(norm) in _WITH_ACTIVATION
     factory = {'eps': norm.eps, 'device': like.device, 'dtype': like.dtype}
     if kind == 'NC':
-        plain, with_act = (NCAffine, forms.NCAffineAct)
+        plain, with_act = NCAffine, NCAffineAct
         if not affine:
             plain, with_act = forms.NCNoAffine, forms.NCNoAffineAct
         return (with_act if act else plain)(channels, **factory)

@@ -6,20 +6,21 @@ import logging
 from collections.abc import Iterator
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
 from ..layers import HalfSwapError, NCAffine, deploy, join_affines, layer_census
 from ..layers.half_swap import check_half_swap
+from .first_iteration import show_backend, unwrapped, warn_of_ignored_slots
 
 
 @HOOKS.register_module(force=True)
 class NCCensusHook(Hook):
     """Joins each NC convolution with its NCAffine, and logs the census of layers.
 
-    The number of joined pairs and the census are logged before training; the census is also in the
-    message hub under ``nc_census``. Joining makes a pair as fast as a layer with its own affine
+    The number of joined pairs, the census and a warning for each slot of the config that did not
+    reach its layers are logged before training; the census is also in the message hub under
+    ``nc_census``. Joining makes a pair as fast as a layer with its own affine
     and changes neither names nor parameters.
 
     Raises:
@@ -27,12 +28,14 @@ class NCCensusHook(Hook):
     """
 
     def before_run(self, runner) -> None:
+        show_backend()
         self.joined = join_affines(runner.model)
 
     def before_train(self, runner) -> None:
         model = unwrapped(runner.model)
         census = layer_census(model)
         runner.message_hub.update_info('nc_census', census)
+        warn_of_ignored_slots(model, runner.cfg)
         for level, sentence in census_messages(model):
             runner.logger.log(level, sentence)
         if census['NCAffine']:
@@ -66,7 +69,8 @@ def census_messages(model: nn.Module) -> Iterator[tuple[int, str]]:
         yield (
             logging.WARNING,
             f'{census["BN"]} BatchNorm layers beside NC convolutions: these parts depend on '
-            "the batch; norm_cfg=dict(_delete_=True, type='NC') replaces them",
+            "the batch; norm_cfg=dict(type='NC') replaces them where it is used, and "
+            "tools/train.py --to NC or type='NCModel' everywhere",
         )
     others = [kind for kind in ('GN', 'LN', 'IN') if census[kind]]
     if convolutions and others:
@@ -91,8 +95,3 @@ class DeployHook(Hook):
 
     def after_test_epoch(self, runner, metrics=None) -> None:
         runner.model = self._trained
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside of DistributedDataParallel and similar wrappers."""
-    return model.module if is_model_wrapper(model) else model

@@ -27,9 +27,9 @@ CALLED = re.compile(r'([\w.<>]+)\(\) ')  # how the message of a wrong call begin
 # What to do after messages of upstream that do not say it.
 ADVICE = {
     'conv_cfg must be None for DCN': (
-        '; deformable convolutions have no NC form: set dcn=None and '
-        'stage_with_dcn=(False, False, False, False) to replace them by NC, or leave conv_cfg out '
-        'of this part and keep its norm'
+        '; deformable convolutions have no NC form: take conv_cfg and norm_cfg of NC out of this '
+        'part and convert the model instead (--to NC), which leaves them, or set dcn=None and '
+        'stage_with_dcn=(False, False, False, False) to replace them by NC'
     ),
 }
 UNKNOWN_TYPE = re.compile(r'(\S+) is not in the (.+?) registry')

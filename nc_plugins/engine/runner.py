@@ -188,6 +188,11 @@ def _check_top_level(options: dict, cfg: Config) -> None:
     known -= {'self', 'cfg'}
     for option in options:
         key = option.split('.')[0]
+        if key == 'custom_imports':
+            raise UsageError(
+                '--cfg-options: custom_imports comes too late, because imports run when the config '
+                'file is read: write it in the file'
+            )
         if key not in known:
             raise UsageError(f"--cfg-options: unknown key '{key}'" + did_you_mean(key, known))
 

@@ -15,7 +15,7 @@ from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
 from ..records import SAMPLES
-from .census import unwrapped
+from .first_iteration import unwrapped
 from .pictures import picture_names
 from .translation_metrics import to_uint8
 

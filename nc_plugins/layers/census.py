@@ -27,13 +27,14 @@ def layer_census(model: nn.Module) -> dict[str, int]:
     """
     census = dict.fromkeys(KINDS, 0)
     for module in model.modules():
-        kind = _kind(module)
+        kind = layer_kind(module)
         if kind:
             census[kind] += 1
     return census
 
 
-def _kind(module: nn.Module) -> str | None:
+def layer_kind(module: nn.Module) -> str | None:
+    """The kind of a convolution or norm, one of ``KINDS``, or None for other modules."""
     if isinstance(module, NormalizedConv | DeployedConv):
         return 'NCWS' if module.weight_standardize else 'NC'
     if isinstance(module, _ConvNd):

@@ -171,6 +171,19 @@ def standardize_filters(weight: Tensor, dims: list[int]) -> Tensor:
     return centered / ((std + _WS_EPS) * math.sqrt(fan_in))
 
 
+class SamePadding:
+    """Pads as TensorFlow's 'same': output size = ceil(input size / stride)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        amounts = []
+        for axis in (1, 0):  # F.pad begins with the last axis
+            size, stride = input.shape[2 + axis], self.stride[axis]
+            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            total = max((-(size // -stride) - 1) * stride + reach - size, 0)
+            amounts += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, amounts))
+
+
 class NCConv1d(NormalizedConv, nn.Conv1d):
     """:class:`NCConv2d` over [N, C, L]."""
 
@@ -206,6 +219,10 @@ class NCConv2d(NormalizedConv, nn.Conv2d):
     """
 
     _operator = 'nc_conv2d'
+
+
+class NCConv2dSame(SamePadding, NCConv2d):
+    """NCConv2d with the padding 'same' of TensorFlow."""
 
 
 class NCConv3d(NormalizedConv, nn.Conv3d):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..ops import dispatch
 from ..ops.backend import Folded, fold
-from .conv import NormalizedConv, pad
+from .conv import NormalizedConv, SamePadding, pad
 from .join import applied_affine, check_input, join_affines, tag_output
+from .norm import WithActivation
 
 
 def deploy(model: nn.Module) -> nn.Module:
@@ -53,7 +54,8 @@ def _deploy_layer(layer: NormalizedConv) -> None:
     if norm is not None:
         gain, bias = applied_affine(norm, bias)
         norm._parameters.clear()
-        norm.__class__ = DeployedAffine
+        act = isinstance(norm, WithActivation)
+        norm.__class__ = DeployedAffineAct if act else DeployedAffine
     steps = (layer.stride, 0, layer.dilation, layer.groups)
     extra = layer.output_padding if layer.transposed else None
     size = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
@@ -66,7 +68,7 @@ def _deploy_layer(layer: NormalizedConv) -> None:
     layer._parameters.clear()
     layer._modules.clear()
     layer.__dict__.update(deployed_from=type(layer).__name__, _operator=layer._operator)
-    layer.__class__ = DeployedConv
+    layer.__class__ = DeployedConvSame if isinstance(layer, SamePadding) else DeployedConv
     layer.register_buffer('folded_weight', folded.weight.to(weight.dtype))
     layer.register_buffer('channel_sums', folded.channel_sums)
     layer.register_buffer('bias', bias if bias is None else bias.detach().clone())
@@ -80,6 +82,10 @@ class DeployedAffine(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         check_input(self, input)
         return input
+
+
+class DeployedAffineAct(WithActivation, DeployedAffine):
+    """A DeployedAffine that runs the activation of its NCAffineAct."""
 
 
 class DeployedConv(nn.Module):
@@ -131,3 +137,7 @@ class DeployedConv(nn.Module):
             f'{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, '
             f'stride={self.stride}, from={self.deployed_from}'
         )
+
+
+class DeployedConvSame(SamePadding, DeployedConv):
+    """A DeployedConv of an NCConv2dSame."""

@@ -11,6 +11,7 @@ the layer inside is the model. The hook checks the model once and removes itself
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakSet
 
 import torch
@@ -20,8 +21,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from .neighbours import neighbours
 
+_CONVERT = "convert the model (nc_plugins.convert, or type='NCModel' in a config)"
 _waiting: WeakSet[nn.Module] = WeakSet()  # layers whose model has not been checked
 _handle = None  # of the hook, while layers wait
+# Called with the model before the check. engine/first_iteration.py sets it.
+before_first_training_forward: Callable[[nn.Module], None] | None = None
 
 
 class HalfSwapError(RuntimeError):
@@ -43,6 +47,8 @@ def _before_forward(module: nn.Module, args: tuple) -> None:
         return
     layers = [layer for layer in module.modules() if layer in _waiting]
     if any(layer.training for layer in layers):
+        if before_first_training_forward is not None:
+            before_first_training_forward(module)
         check_half_swap(module)
         for layer in layers:
             layer._swap_checked = layer is not module  # a layer by itself is not the model
@@ -81,9 +87,9 @@ def check_half_swap(model: nn.Module) -> None:
             raise HalfSwapError(
                 f'{norm_path} ({type(norm).__name__}) comes after {conv_path} '
                 "(conv_cfg type 'NC'), so the result depends on the batch again: set "
-                "norm_cfg=dict(type='NC') there, or "
-                f"conv_cfg=dict(type='NC', allow_bn=True) if {type(parent).__name__} is meant to "
-                'keep BatchNorm'
+                "norm_cfg=dict(type='NC') there; if it is set, "
+                f'{type(parent).__name__} does not use it: {_CONVERT}, or '
+                "set conv_cfg=dict(type='NC', allow_bn=True) to keep BatchNorm"
             )
 
 
@@ -92,7 +98,7 @@ def _conv_edit(conv: nn.Module, parent: nn.Module) -> str:
     if isinstance(conv, nn.modules.conv._ConvNd):
         return (
             f"set conv_cfg=dict(type='NC') there; if it is set, {type(parent).__name__} does not "
-            f"use it: set norm_cfg=dict(type='GN', num_groups=...) there, or {keep}"
+            f"use it: {_CONVERT}, or set norm_cfg=dict(type='GN', num_groups=...) there, or {keep}"
         )
     return (
         f'{type(conv).__name__} has no NC form, so set '

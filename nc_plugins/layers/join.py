@@ -44,7 +44,7 @@ def join_affines(model: nn.Module) -> int:
         join_affines(model)  # 1
     """
     from .conv import NormalizedConv
-    from .norm import NCAffine
+    from .norm import NCAffine, NCAffineAct
 
     uses = Counter(id(child) for parent in model.modules() for child in parent._modules.values())
     sharded = _inside_fsdp(model)
@@ -60,7 +60,7 @@ def join_affines(model: nn.Module) -> int:
             and norm._joined is None
             and not conv.affine
             and uses[id(conv)] == uses[id(norm)] == 1
-            and type(norm).forward is NCAffine.forward
+            and (type(norm).forward is NCAffine.forward or type(norm) is NCAffineAct)
             and not (_runs_otherwise(conv) or _runs_otherwise(norm))
             and conv.weight.device == norm.weight.device
             and not {parent, conv, norm} & sharded

@@ -24,22 +24,20 @@ def neighbours(model: nn.Module) -> Iterator[Neighbours]:
 
     Registration order is the order of execution in the networks of torchvision, timm and OpenMMLab.
     mmcv's ConvModule says its order, which counts instead. Between the two there may be an
-    nn.Identity. Inside an nn.Sequential, either may be at the end of another one; elsewhere an
-    nn.Sequential is often a branch. A ModuleList of convolutions and one of norms are pairs in
+    nn.Identity. The convolution may be the last layer of an nn.Sequential, and the norm the first
+    of one. Both may be in one only if their parent is an nn.Sequential itself: elsewhere two of
+    them in a row are often branches. A ModuleList of convolutions and one of norms are pairs in
     their order, as in Res2Net.
     """
     for path, parent in model.named_modules():
-        in_order = _runs_in_order(parent)
-        children = [
-            open_sequential(*item) if in_order else [item]
-            for item in ordered_children(parent, path)
-            if not isinstance(item[1], nn.Identity)
-        ]
-        children = [leaves for leaves in children if leaves]
-        for index, (before, behind) in enumerate(pairwise(children)):
-            after = behind[1:] or next(iter(children[index + 2 :]), [])
+        items = ordered_children(parent, path)
+        opened = [(child, leaves) for p, child in items if (leaves := open_sequential(p, child))]
+        for index, ((one, before), (other, behind)) in enumerate(pairwise(opened)):
+            branches = _runs_in_order(one) and _runs_in_order(other)
+            after = behind[1:] or next((leaves for _, leaves in opened[index + 2 :]), [])
             # In the order conv1, conv2, norm1, norm2 siblings are no pairs.
-            if not (after and norm_channels(after[0][1])):
+            in_turn = after and norm_channels(after[0][1])
+            if not in_turn and (_runs_in_order(parent) or not branches):
                 yield from _pairs(before[-1], behind[0], parent)
 
 
@@ -62,8 +60,11 @@ def is_convolution(module: nn.Module) -> bool:
 
 def norm_channels(norm: nn.Module) -> int | None:
     """Number of channels if the module is a norm over channels, else None."""
-    if type(norm).__name__.startswith('FrozenBatchNorm'):  # torchvision's does not say it
+    name = type(norm).__name__
+    if name.startswith('FrozenBatchNorm'):  # torchvision's does not say it
         return len(norm.weight)
+    if name.startswith('LayerNormAct2d'):  # timm's PositionalNorm with an activation
+        return norm.normalized_shape[0]
     if not hasattr(norm, 'eps'):  # a network may have num_features too
         return None
     return getattr(norm, 'num_features', getattr(norm, 'num_channels', None))

@@ -60,6 +60,17 @@ class NCAffine(nn.GroupNorm):
         return f'{self.num_channels}' + (', allow_plain=True' if self.allow_plain else '')
 
 
+class WithActivation:
+    """A norm that also runs ``drop`` and ``act``, as timm's BatchNormAct2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(input)))
+
+
+class NCAffineAct(WithActivation, NCAffine):
+    """NCAffine and an activation."""
+
+
 class PositionalNorm(nn.GroupNorm):
     """Standardises each pixel over its channels, then applies an affine (arXiv 1907.04312).
 

@@ -34,13 +34,10 @@ class NC:
         alone = kwargs.pop('_delete_', False)
         taken = {name for base in bases for name in inspect.signature(base.__init__).parameters}
         for key in kwargs.keys() - taken:
-            advice = (
-                f'remove the key from this {slot}'
-                if alone
-                else 'a key left from an inherited config goes away with '
-                f"{slot}=dict(_delete_=True, type='NC')"
-            )
-            raise TypeError(f"{slot} type 'NC' does not take {key}={kwargs[key]!r}: {advice}")
+            advice = f"{slot} type 'NC' does not take {key}={kwargs[key]!r}: remove the key"
+            if not alone:
+                advice += f"; if a base config sets it, write {slot}=dict(_delete_=True, type='NC')"
+            raise TypeError(advice)
         return layer(*args, **kwargs)
 
 

@@ -105,5 +105,5 @@ def check_registration(report: dict) -> None:
     """Assert that the config itself registered what it needs."""
     assert report['absent_before'] and report['present_after']
     assert report['hooks'] == [
-        'NCCensusHook', 'RunRecordHook', 'ShortHistoryHook'
+        'NCCensusHook', 'RunRecordHook', 'DataCheckHook', 'ShortHistoryHook'
     ]  # fmt: skip

@@ -93,7 +93,7 @@ def test_deeplabv3plus_differs_from_deeplabv3_only_in_its_head():
 
 
 @pytest.mark.parametrize('name', GN_FILES)
-def test_it_trains_from_scratch_and_checks_its_labels(name):
+def test_it_trains_from_scratch_and_checks_its_data(name):
     cfg = load(name)
     model = cfg.model
     assert cfg.load_from is None
@@ -102,9 +102,9 @@ def test_it_trains_from_scratch_and_checks_its_labels(name):
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         for part in loader.dataset.get('datasets', [loader.dataset]):
             steps = {step.type: step for step in part.pipeline}
-            assert {'LoadImage', 'LoadSegMap'} <= steps.keys()
-            assert steps['LoadSegMap'].num_classes == model.decode_head.num_classes
-            assert 'skip_unreadable' not in steps['LoadImage']
+            assert {'LoadImageFromFile', 'LoadAnnotations'} <= steps.keys()
+            assert 'ignore_empty' not in steps['LoadImageFromFile']
+    assert {'type': 'DataCheckHook'} in cfg.custom_hooks  # checks the files of these steps
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end
     assert not any(step.by_epoch for step in cfg.param_scheduler)
     assert cfg.log_processor.by_epoch is cfg.default_hooks.checkpoint.by_epoch is False

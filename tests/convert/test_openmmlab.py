@@ -15,9 +15,9 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 import nc_plugins
-from nc_plugins.convert.forms import NCConv2dSame
 from nc_plugins.convert.openmmlab import convert_config
 from nc_plugins.layers import NCAffine, NCConv2d, layer_census
+from nc_plugins.layers.conv import NCConv2dSame
 
 from .networks import X, step
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import nc_plugins
-from nc_plugins.layers import NCAffine, NCConv2d, layer_census
+from nc_plugins.layers import HalfSwapError, NCAffine, NCConv2d, layer_census
 
 from .networks import Residual, X, convnet, step
 
@@ -189,8 +189,29 @@ class Levels(nn.Module):
         return sum(level(x) for level in self.levels)
 
 
+class Parent(nn.Module):
+    """Runs its children one after the other, without being an nn.Sequential."""
+
+    def __init__(self, *children):
+        super().__init__()
+        self.conv1, self.bn1 = children
+
+    def forward(self, x):
+        return self.bn1(self.conv1(x))
+
+
+def stem():
+    """The deep stem of timm's ResNet-D and ResNeSt."""
+    return Parent(nn.Sequential(*convnet(), nn.ReLU(), nn.Conv2d(8, 8, 1)), nn.BatchNorm2d(8))
+
+
+def norm_with_activation():
+    return Parent(nn.Conv2d(3, 8, 1), nn.Sequential(nn.BatchNorm2d(8), nn.ReLU()))
+
+
 @pytest.mark.parametrize(
-    ('build', 'convs', 'norms'), [(nested, 1, 1), (Lists, 2, 2), (Levels, 1, 3)]
+    ('build', 'convs', 'norms'),
+    [(nested, 1, 1), (Lists, 2, 2), (Levels, 1, 3), (stem, 3, 3), (norm_with_activation, 1, 1)],
 )
 def test_pairs_across_containers(build, convs, norms):
     model, _ = nc_plugins.convert(build())
@@ -214,6 +235,27 @@ class Branches(nn.Module):
 def test_branches_are_no_pairs():
     model = Branches()
     assert plan(model)['projection.1'][0] is None
+    step(model)
+
+
+class Shortcut(nn.Module):
+    """A projection, and a norm of the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Sequential(nn.AvgPool2d(1), nn.Conv2d(3, 3, 1))
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.norm(x + self.projection(x))
+
+
+def test_the_first_forward_names_a_norm_that_does_not_belong_to_a_sequential():
+    model, _ = nc_plugins.convert(Shortcut())
+    with pytest.raises(HalfSwapError, match=r"affine of projection\.1, .* keep=\['norm'\]"):
+        model(X)
+    model = Shortcut()
+    assert plan(model, keep=['norm'])['projection.1'] == (None, 'the norm behind it is in keep')
     step(model)
 
 

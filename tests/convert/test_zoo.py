@@ -1,6 +1,7 @@
 """Networks of torchvision and timm train after the conversion, and lead back."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from sweep_convert import check, networks
 from torch import nn
 
 import nc_plugins
-from nc_plugins.convert.forms import NCAffineAct, NCConv2dSame
-from nc_plugins.layers import layer_census
+from nc_plugins.layers import join_affines, layer_census
+from nc_plugins.layers.conv import NCConv2dSame
+from nc_plugins.layers.norm import NCAffineAct, channel_affine
 
 FAST = ['torchvision resnet18', 'torchvision mobilenet_v3_small', 'timm mobilenetv3_small_050']
 SLOW = ['torchvision maskrcnn_resnet50_fpn', 'torchvision deeplabv3_resnet50']
@@ -36,18 +38,59 @@ def test_network(name):
     assert census['NCAffine'] + census['GN'] == norms
 
 
-def test_the_activation_of_timms_batch_norm_stays():
-    block = timm.layers.ConvNormAct(3, 8, 3, stride=2, padding='same')
-    x, expected = torch.randn(2, 3, 9, 9), repr(block)
-    nc_plugins.convert(block)
-    assert type(block.conv) is NCConv2dSame and type(block.bn) is NCAffineAct
-    out = block(x)
-    torch.testing.assert_close(out, block.bn.weight.new_tensor(0).max(block.conv(x)))
-    assert out.shape == (2, 8, 5, 5)
-    nc_plugins.convert(block, 'GN')
-    assert block(x).min() == 0
-    nc_plugins.convert(block, 'BN')
-    assert repr(block) == expected
+def with_activation(norm):
+    """Each convolution has a norm with an activation; the second norm has no activation."""
+    build = timm.layers.ConvNormAct
+    second = build(8, 8, 1, norm_layer=norm, apply_act=False)
+    return nn.Sequential(build(3, 8, 3, stride=2, padding='same', norm_layer=norm), second)
+
+
+@pytest.mark.parametrize(
+    ('norm', 'kind'),
+    [
+        (timm.layers.BatchNormAct2d, 'BN'),
+        (partial(timm.layers.GroupNormAct, num_groups=2), 'GN'),
+        (timm.layers.GroupNorm1Act, 'GN'),
+        (timm.layers.LayerNormAct2d, 'PN'),
+        (timm.layers.LayerNormAct2dFp32, 'PN'),
+    ],
+)
+def test_the_activation_of_timms_norms_stays(norm, kind):
+    model = with_activation(norm)
+    x, original = torch.randn(2, 3, 9, 9), repr(model)
+    expected = None if kind == 'BN' else model(x)
+    nc_plugins.convert(model)
+    first, second = model
+    assert type(first.conv) is NCConv2dSame and type(first.bn) is NCAffineAct
+    nn.init.normal_(first.bn.weight), nn.init.normal_(first.bn.bias)
+    out = first(x)
+    plain = channel_affine(first.conv(x), first.bn.weight, first.bn.bias)
+    torch.testing.assert_close(out, plain.relu())
+    assert out.shape == (2, 8, 5, 5) and second(out).min() < 0
+    nn.init.ones_(first.bn.weight), nn.init.zeros_(first.bn.bias)
+    nc_plugins.convert(model, 'IN')
+    assert first(x).min() == 0 and second(first(x)).min() < 0
+    nc_plugins.convert(model, kind)
+    assert repr(model) == original
+    if expected is not None:
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_norms_with_an_activation_are_joined_and_deployed():
+    model = nc_plugins.convert(with_activation(timm.layers.BatchNormAct2d))[0]
+    for norm in (model[0].bn, model[1].bn):
+        nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = torch.randn(2, 3, 9, 9)
+    out = model(x)
+    cotangent = torch.randn_like(out)
+    gradients = torch.autograd.grad(out, list(model.parameters()), cotangent)
+    assert join_affines(model) == 2
+    joined = model(x)
+    torch.testing.assert_close(joined, out)
+    torch.testing.assert_close(
+        torch.autograd.grad(joined, list(model.parameters()), cotangent), gradients
+    )
+    torch.testing.assert_close(nc_plugins.deploy(model)(x), out)
 
 
 def test_calibration_of_norms_with_an_activation():

@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 
 pytest.importorskip('mmengine')
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from nc_plugins.engine.census import DeployHook, NCCensusHook
@@ -20,7 +21,8 @@ def take(caplog):
     def run(*layers):
         logger = logging.getLogger('census-test')
         hub = MessageHub.get_instance(f'census-test-{id(layers)}')
-        runner = SimpleNamespace(model=nn.Sequential(*layers), logger=logger, message_hub=hub)
+        model = nn.Sequential(*layers)
+        runner = SimpleNamespace(model=model, logger=logger, message_hub=hub, cfg=Config({}))
         caplog.clear()
         with caplog.at_level('INFO', logger='census-test'):
             hook = NCCensusHook()

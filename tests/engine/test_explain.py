@@ -127,7 +127,7 @@ def test_an_error_without_a_key_is_a_sentence_too(tmp_path):
 
 def test_deformable_convolutions_stay_and_the_sentence_says_how(tmp_path):
     text = sentence(raiser(AssertionError('conv_cfg must be None for DCN')), tmp_path)
-    assert 'have no NC form: set dcn=None' in text and 'leave conv_cfg out' in text
+    assert 'take conv_cfg and norm_cfg of NC out' in text and 'or set dcn=None' in text
 
 
 def test_a_work_dir_that_cannot_be_written_is_said(tmp_path):

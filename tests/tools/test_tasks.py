@@ -214,7 +214,7 @@ def test_a_file_that_breaks_a_running_training_is_named_too(workers, spoilt, tmp
 def test_an_unreadable_image_is_passed_over_if_the_config_says_so(spoilt, tmp_path, capfd):
     truncate(spoilt / 'voc/JPEGImages/train_00003.jpg')
     options = [
-        'train_dataloader.dataset.pipeline.0.skip_unreadable=True',
+        'train_dataloader.dataset.pipeline.0.ignore_empty=True',
         'train_cfg.max_iters=6',
         'train_cfg.val_interval=6',
     ]

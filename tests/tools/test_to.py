@@ -15,6 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from nc_plugins import layer_census
 from nc_plugins.engine.runner import load_config
+from nc_plugins.engine.usage import UsageError
 
 ROOT = Path(__file__).parents[2]
 DIGITS = 'configs/classification/resnet18_gn_1xb2_digits.py'
@@ -32,6 +33,13 @@ def test_the_model_is_converted_and_its_options_and_names_stay(to, conv, norm):
     model, names = MODELS.build(cfg.model), MODELS.build(plain.model).state_dict().keys()
     assert {kind: n for kind, n in layer_census(model).items() if n} == {conv: 20, norm: 20}
     assert model.state_dict().keys() >= names
+
+
+def test_imports_are_not_options():
+    """They run when the config file is read, so an option would have no effect."""
+    args = train.parse_args([str(ROOT / DIGITS), '--cfg-options', 'custom_imports.imports=[json]'])
+    with pytest.raises(UsageError, match='custom_imports comes too late'):
+        load_config(args)
 
 
 def test_an_unknown_kind_is_refused(capsys):
