@@ -34,6 +34,7 @@ from torch import Tensor, nn
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from nc_plugins.engine.seeding import seed_all  # noqa: E402
 from nc_plugins.layers import join_affines  # noqa: E402
 from nc_plugins.records import write_atomically  # noqa: E402
 from studies.worklist import MAIN, PAPER_RATE  # noqa: E402
@@ -85,7 +86,7 @@ def stops(method: str, seed: int) -> Iterator[dict]:
     cfg.train_dataloader.dataset.data_root = str(ROOT / 'data/cifar10')
     import_modules_from_strings(**cfg.custom_imports)
     init_default_scope(cfg.default_scope)
-    torch.manual_seed(seed)
+    seed_all(seed)
     model = MODELS.build(cfg.model)
     model.init_weights()
     join_affines(model)
