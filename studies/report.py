@@ -8,7 +8,6 @@ python studies/report.py --check    # exit 1 if the page is out of date
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from nc_plugins.report import markdown  # noqa: E402
 from nc_plugins.report.statistics import PairedTest, compare_paired  # noqa: E402
 from studies.figures import rates_png, sensitivity_png  # noqa: E402
-from studies.results import FOLDER, Row, read_rows  # noqa: E402
+from studies.results import FOLDER, Row, read_lines, read_rows  # noqa: E402
 from studies.worklist import (  # noqa: E402
     PAPER_RATE,
     QUESTIONS,
@@ -253,8 +252,7 @@ def main() -> int:
     parser.add_argument('--check', action='store_true', help='write nothing')
     args = parser.parse_args()
     rows = read_rows()
-    with (FOLDER / SENSITIVITY).open(newline='') as file:
-        sensitivity = list(csv.DictReader(file))
+    sensitivity = read_lines(FOLDER / SENSITIVITY)
     text = page(rows, sensitivity)
     path = FOLDER / PAGE
     if args.check:

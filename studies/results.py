@@ -102,7 +102,7 @@ def read_rows(folder: Path = FOLDER) -> dict[str, Row]:
     """The finished trainings by name."""
     types = {field.name: {'int': int, 'float': float}.get(field.type, str) for field in fields(Row)}
     rows = {}
-    for line in _read(folder / RUNS):
+    for line in read_lines(folder / RUNS):
         rows[line['name']] = Row(**{key: types[key](value) for key, value in line.items()})
     return rows
 
@@ -111,21 +111,23 @@ def write_rows(rows: Iterable[Row], epochs: Iterable[dict], folder: Path = FOLDE
     """Add trainings to the files, or replace those of the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     new = {row.name: asdict(row) for row in rows}
-    kept = {line['name']: line for line in _read(folder / RUNS)}
-    _write(folder / RUNS, [*(kept | new).values()])
+    kept = {line['name']: line for line in read_lines(folder / RUNS)}
+    write_lines(folder / RUNS, [*(kept | new).values()])
     epochs = list(epochs)
-    kept = [line for line in _read(folder / EPOCHS) if line['name'] not in new]
-    _write(folder / EPOCHS, kept + epochs)
+    kept = [line for line in read_lines(folder / EPOCHS) if line['name'] not in new]
+    write_lines(folder / EPOCHS, kept + epochs)
 
 
-def _read(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[dict]:
+    """The lines of a CSV file by column; none if there is no such file."""
     if not path.exists():
         return []
     with path.open(newline='') as file:
         return list(csv.DictReader(file))
 
 
-def _write(path: Path, lines: list[dict]) -> None:
+def write_lines(path: Path, lines: list[dict]) -> None:
+    """Replace a CSV file. All lines have the columns of the first one."""
     if lines:
         text = io.StringIO()
         writer = csv.DictWriter(text, lines[0], lineterminator='\n')

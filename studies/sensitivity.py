@@ -18,8 +18,6 @@ downloaded into it.
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,12 +33,12 @@ sys.path.insert(0, str(ROOT))
 import nc_plugins  # noqa: E402
 from nc_plugins.datasets.cifar10 import CIFAR10Folders  # noqa: E402
 from nc_plugins.layers import NCConv2d  # noqa: E402
-from nc_plugins.records import write_atomically  # noqa: E402
+from studies.results import FOLDER, write_lines  # noqa: E402
 
 NORMS = ('NC', 'NCWS', 'BN', 'WS+GN', 'GN', 'LN', 'IN', 'PN', 'NC without centring')
 SEEDS = 3
 CHANGE = 2**-9
-OUT = ROOT / 'docs/results/micro-batch/sensitivity.csv'
+OUT = FOLDER / 'sensitivity.csv'
 
 
 def network(norm: str, seed: int) -> nn.Module:
@@ -103,12 +101,7 @@ def main() -> int:
                 values = {k: f'{v:.4g}' for k, v in measures(before, after).items()}
                 lines.append({'norm': norm, 'seed': seed, 'block': block, **values})
             print(norm, seed, lines[-1], flush=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(lines)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(OUT, text.getvalue().encode())
+    write_lines(OUT, lines)
     return 0
 
 

@@ -18,8 +18,6 @@ Networks, data and learning rate are those of studies/configs at the paper's rat
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +34,13 @@ sys.path.insert(0, str(ROOT))
 
 from nc_plugins.engine.seeding import seed_all  # noqa: E402
 from nc_plugins.layers import join_affines  # noqa: E402
-from nc_plugins.records import write_atomically  # noqa: E402
+from studies.results import FOLDER, write_lines  # noqa: E402
 from studies.worklist import MAIN, PAPER_RATE  # noqa: E402
 
 SEEDS = 3
 ITERATIONS, INTERVAL = 1000, 50
 STEPS = (0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4)  # in units of the learning rate
-OUT = ROOT / 'docs/results/micro-batch/smoothness.csv'
+OUT = FOLDER / 'smoothness.csv'
 
 
 def loss_and_gradient(model: nn.Module, batch: dict) -> tuple[float, list[Tensor]]:
@@ -111,11 +109,7 @@ def main() -> int:
         for seed in range(SEEDS):
             lines += stops(method, seed)
             print(f'{method} seed {seed}: {lines[-1]}', flush=True)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, lines[0], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(lines)
-    write_atomically(OUT, text.getvalue().encode())
+    write_lines(OUT, lines)
     return 0
 
 

@@ -1,11 +1,9 @@
 """The page of the study follows from its CSV files."""
 
-import csv
-
 import pytest
 
 from studies.report import PAGE, SENSITIVITY, accuracy_table, final_runs, page, tuning_table
-from studies.results import FOLDER, read_rows
+from studies.results import FOLDER, read_lines, read_rows
 from studies.worklist import TEST, VALIDATION, Question, Setting
 
 from .test_results import row
@@ -21,8 +19,7 @@ def runs(config, rate, *top1, split=TEST):
 
 
 def test_the_committed_page_is_that_of_the_committed_files():
-    with (FOLDER / SENSITIVITY).open(newline='') as file:
-        text = page(read_rows(), list(csv.DictReader(file)))
+    text = page(read_rows(), read_lines(FOLDER / SENSITIVITY))
     assert (FOLDER / PAGE).read_text() == text, 'run python studies/report.py'
 
 
