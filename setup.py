@@ -116,7 +116,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['nc_plugins', 'nc_plugins.*']),
-    package_data={'nc_plugins': ['csrc/*']},
+    package_data={'nc_plugins': ['csrc/*', 'report/templates/*']},
     python_requires='>=3.10',
     install_requires=['torch>=2.6', 'psutil'],
     extras_require={
