@@ -22,7 +22,7 @@ from .saved_config import config_diff, read_saved_config
 from .statistics import MIN_PAIRS, Evidence, PairedTest
 from .summary import MeanStd, Summary, against, compared_measures, paired
 from .table import Table, cost_table, mean_std, results_table, seeds_table
-from .verdict import answer, caveats, format_p, recorded, short_verdict
+from .verdict import answer, caveats, format_p, short_verdict
 
 
 def breakable(text: str) -> Markup:
@@ -226,10 +226,12 @@ def _census_table(summaries: Sequence[Summary]) -> Table:
 
 
 def _environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    return [
-        (words, ', '.join(value for value in recorded(runs, key) if value != 'None') or 'unknown')
-        for key, words in _ENVIRONMENT.items()
-    ]
+    rows = []
+    for key, words in _ENVIRONMENT.items():
+        values = [getattr(run.record, key) for run in runs]
+        texts = [f'{v:.1f}' if isinstance(v, float) else str(v) for v in values if v is not None]
+        rows.append((words, ', '.join(dict.fromkeys(texts)) or 'unknown'))
+    return rows
 
 
 def _config_diffs(summaries: Sequence[Summary]) -> list[tuple[str, list | None]]:
