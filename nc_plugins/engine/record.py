@@ -25,7 +25,9 @@ from nc_plugins import __version__
 
 from .. import records
 
-_STATE = 'run_record'  # key of the hook's state in a checkpoint
+# Keys of the hook's state in a checkpoint. The times are apart, because they differ between two
+# trainings that are otherwise equal.
+_STATE, _TIMES = 'run_record', 'run_times'
 
 
 # force: a second import (reload, two names for one file) must register again, not raise.
@@ -66,12 +68,13 @@ class RunRecordHook(Hook):
         self._by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         self._max_epochs = runner.max_epochs if self._by_epoch else None
         self._device = next(runner.model.parameters()).device
-        resumed, self._loaded = self._loaded if runner.iter > 0 else {}, {}
+        loaded, self._loaded = self._loaded if runner.iter > 0 else {}, {}
+        resumed, times = loaded.get(_STATE, {}), loaded.get(_TIMES, {})
         self._events = [records.event_from_dict(event) for event in resumed.get('events', ())]
         self._sums, self._count = dict(resumed.get('sums', {})), resumed.get('count', 0)
-        self._utc_start = resumed.get('utc_start') or _utc()
-        self._train_seconds = resumed.get('train_seconds', 0.0)
-        self._earlier_seconds = resumed.get('total_seconds', 0.0)
+        self._utc_start = times.get('utc_start') or _utc()
+        self._train_seconds = times.get('train_seconds', 0.0)
+        self._earlier_seconds = times.get('total_seconds', 0.0)
         self._seen = 0
         self._images, self._timed_seconds = 0, 0.0
         self._peak = 0
@@ -138,17 +141,15 @@ class RunRecordHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self._training:
             events = [records.event_to_dict(event) for event in self._events]
-            checkpoint[_STATE] = dict(
-                events=events,
-                sums=self._sums,
-                count=self._count,
+            checkpoint[_STATE] = dict(events=events, sums=self._sums, count=self._count)
+            checkpoint[_TIMES] = dict(
                 utc_start=self._utc_start,
                 train_seconds=self._train_seconds,
                 total_seconds=self._total_seconds(),
             )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        self._loaded = checkpoint.get(_STATE, {})
+        self._loaded = {key: checkpoint.get(key, {}) for key in (_STATE, _TIMES)}
 
     def after_train(self, runner) -> None:
         if not self._training:
