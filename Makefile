@@ -34,11 +34,11 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMPS)/demo  ## train GroupNorm and NC on handwritten digits, write work_dirs/demo/report.md (minutes)
+demo: $(STAMPS)/demo  ## train GroupNorm and NC on handwritten digits, write work_dirs/demo/report.html (minutes)
 	$(PYTHON) tools/make_digits.py data/digits
 	$(PYTHON) tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py configs/classification/resnet18_nc_1xb2_digits.py --seeds 1 --out work_dirs/demo
 
-demo-all: setup  ## the same for all four tasks, write work_dirs/demo-all/report.md (an hour)
+demo-all: setup  ## the same for all four tasks, write work_dirs/demo-all/report.html (an hour)
 	$(PYTHON) tools/make_digits.py data/digits
 	$(PYTHON) tools/compare.py $(foreach config,$(DEMO_ALL),configs/$(config)_digits.py) --seeds 1 --out work_dirs/demo-all --title 'Four tasks on handwritten digits'
 

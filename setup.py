@@ -157,7 +157,7 @@ setup(
     packages=find_packages(include=['nc_plugins', 'nc_plugins.*']),
     py_modules=['nc_cli'],
     entry_points={'console_scripts': ['nc = nc_cli:main']},
-    package_data={'nc_plugins': ['csrc/*']},
+    package_data={'nc_plugins': ['csrc/*', 'report/templates/*']},
     python_requires='>=3.10',
     install_requires=['torch>=2.6', 'psutil'],
     extras_require={

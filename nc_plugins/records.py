@@ -33,7 +33,8 @@ _TAIL_BYTES = 8192
 class Record:
     """Results and conditions of a finished training. None means unknown.
 
-    Speed, memory and seconds cover the last process only, if the training was resumed.
+    If the training was resumed, speed, memory and load are those of the last process, and seconds
+    are summed over all of them, without the work that was lost.
     """
 
     finished: bool = True  # trained to the end and validated

@@ -4,14 +4,15 @@
     python tools/compare.py configs/classification/resnet18_gn_1xb2_digits.py \\
         configs/classification/resnet18_nc_1xb2_digits.py --seeds 3 --out work_dirs/digits
 
-Writes OUT/report.md, OUT/results.csv, curves, and the pictures that the trainings drew. The
-trainings are in OUT/runs/<config>/seed<k>. Configs with another default_scope or other validation
-data form a section of their own in the report, with their own baseline.
+Writes OUT/report.html, one file with the answer, tables, tests, curves and pictures. The same is in
+OUT/report.md, OUT/results.csv and image files. The trainings are in OUT/runs/<config>/seed<k>.
+Configs with another default_scope or other validation data form a section of their own in the
+report, with their own baseline.
 
-A finished training is reused if its config, the base configs and the options are unchanged (code
-and data are not checked). Any other training starts from scratch, and its old folder is renamed.
-Ctrl-C ends the trainings and writes the report of those that have finished. If this program is
-killed, the trainings end too.
+If the config, its base configs and the options are unchanged, a finished training is reused, and
+an unfinished one goes on from its last checkpoint (code and data are not checked). Any other
+training starts from scratch, and its old folder is renamed. Ctrl-C ends the trainings and writes
+the report of those that have finished. If this program is killed, the trainings end too.
 
 Exit code: 0 if every run has finished, 1 if one is missing, 2 if the command line is wrong or a
 package is missing, 130 after Ctrl-C.
@@ -81,7 +82,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='K=V', help='changes to every config'
     )
-    parser.add_argument('--title', default='', help='first line of the report')
+    parser.add_argument('--title', default='', help='heading of the report')
     parser.add_argument(
         '--train-script',
         type=Path,

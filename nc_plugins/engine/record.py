@@ -25,7 +25,9 @@ from nc_plugins import __version__
 
 from .. import records
 
-_STATE = 'run_record'  # key of the hook's state in a checkpoint
+# Keys of the hook's state in a checkpoint. The times are apart, because they differ between two
+# trainings that are otherwise equal.
+_STATE, _TIMES = 'run_record', 'run_times'
 
 
 # force: a second import (reload, two names for one file) must register again, not raise.
@@ -63,15 +65,18 @@ class RunRecordHook(Hook):
     def before_train(self, runner) -> None:
         self._training = True
         self._start = time.perf_counter()
-        self._utc_start = _utc()
         self._by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         self._max_epochs = runner.max_epochs if self._by_epoch else None
         self._device = next(runner.model.parameters()).device
-        resumed, self._loaded = self._loaded if runner.iter > 0 else {}, {}
+        loaded, self._loaded = self._loaded if runner.iter > 0 else {}, {}
+        resumed, times = loaded.get(_STATE, {}), loaded.get(_TIMES, {})
         self._events = [records.event_from_dict(event) for event in resumed.get('events', ())]
         self._sums, self._count = dict(resumed.get('sums', {})), resumed.get('count', 0)
+        self._utc_start = times.get('utc_start') or _utc()
+        self._train_seconds = times.get('train_seconds', 0.0)
+        self._earlier_seconds = times.get('total_seconds', 0.0)
         self._seen = 0
-        self._images, self._timed_seconds, self._train_seconds = 0, 0.0, 0.0
+        self._images, self._timed_seconds = 0, 0.0
         self._peak = 0
         _unsmooth_validation(runner)
         self._folder = Path(runner.work_dir)
@@ -137,9 +142,14 @@ class RunRecordHook(Hook):
         if self._training:
             events = [records.event_to_dict(event) for event in self._events]
             checkpoint[_STATE] = dict(events=events, sums=self._sums, count=self._count)
+            checkpoint[_TIMES] = dict(
+                utc_start=self._utc_start,
+                train_seconds=self._train_seconds,
+                total_seconds=self._total_seconds(),
+            )
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        self._loaded = checkpoint.get(_STATE, {})
+        self._loaded = {key: checkpoint.get(key, {}) for key in (_STATE, _TIMES)}
 
     def after_train(self, runner) -> None:
         if not self._training:
@@ -172,7 +182,7 @@ class RunRecordHook(Hook):
             peak_memory_mb=memory / 2**20,
             memory_kind=kind,
             train_seconds=self._train_seconds,
-            total_seconds=time.perf_counter() - self._start,
+            total_seconds=self._total_seconds(),
             device=_device_name(self._device),
             world_size=runner.world_size,
             threads=torch.get_num_threads(),
@@ -199,6 +209,9 @@ class RunRecordHook(Hook):
         (self._folder / records.RECORD).unlink(missing_ok=True)
         start = records.Start(self._by_epoch, self._max_epochs, runner.max_iters, self._utc_start)
         records.write_history(self._folder, [start, *self._events])
+
+    def _total_seconds(self) -> float:
+        return self._earlier_seconds + time.perf_counter() - self._start
 
     def _append(self, event: records.Event) -> None:
         self._events.append(event)

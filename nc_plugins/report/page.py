@@ -1,4 +1,4 @@
-"""Writes a comparison as report.md, results.csv and pictures."""
+"""Writes a comparison as report.html, report.md, results.csv and pictures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from ..records import newest_pictures, write_atomically
+from ..records import write_atomically
 from .curves import curves_png
 from .escape import code_block, inline, link
+from .html_page import html_page
 from .runs import Run
-from .summary import Summary, comparisons
+from .summary import Summary, against, comparisons
 from .table import comparison_table, escaped, markdown, results_csv, seeds_table
 from .verdict import caveats, recorded, verdicts
 
@@ -19,7 +20,9 @@ from .verdict import caveats, recorded, verdicts
 def write_report(
     out: Path, runs: Sequence[Run], command: str = '', title: str = '', jobs: int = 1
 ) -> Path:
-    """Write report.md, results.csv, curves and pictures into ``out``.
+    """Write report.html, report.md, results.csv, curves and pictures into ``out``.
+
+    report.html contains all it shows. Without a change in the runs it has the same bytes.
 
     The runs of each task form a section of their own, in which the first config is the baseline.
 
@@ -27,10 +30,10 @@ def write_report(
         out: folder, created if needed.
         runs: finished and missing runs.
         command: shell command that repeats the comparison.
-        title: first line of report.md.
+        title: heading of the report.
         jobs: number of trainings that ran at the same time.
 
-    Returns: the path of report.md.
+    Returns: the path of report.html.
     Raises: ValueError if ``runs`` is empty.
     """
     if not runs:
@@ -42,7 +45,9 @@ def write_report(
         write_atomically(out / _curves_name(summaries, compared), curves_png(summaries))
     page = report_page(compared, out, command, title, jobs)
     write_atomically(out / 'report.md', page.encode())
-    return out / 'report.md'
+    page = html_page(compared, command, title, jobs)
+    write_atomically(out / 'report.html', page.encode())
+    return out / 'report.html'
 
 
 def report_page(
@@ -53,14 +58,14 @@ def report_page(
     every = [summary for summaries in compared for summary in summaries]
     seeds = sorted({run.seed for summary in every for run in summary.runs})
     date = datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC')
-    heading = _against(every) if single else f'{len(compared)} comparisons'
+    heading = against(every) if single else f'{len(compared)} comparisons'
     facts = [f'{date}. Seeds: {", ".join(map(str, seeds))}.']
     facts += [f'Baseline: {inline(every[0].name)}.'] if single else []
     sections = []
     for summaries in compared:
         if not single:
             sections += [
-                f'## {inline(_against(summaries))}',
+                f'## {inline(against(summaries))}',
                 f'Baseline: {inline(summaries[0].name)}.',
             ]
         curves = _curves_name(summaries, compared)
@@ -103,26 +108,18 @@ def _comparison(
     ]
 
 
-def _against(summaries: Sequence[Summary]) -> str:
-    first, *others = [summary.name for summary in summaries]
-    names = ', '.join(others) if len(others) < 3 else f'{len(others)} others'
-    return first + (f' against {names}' if others else '')
-
-
 def _curves_name(summaries: Sequence[Summary], compared: Sequence[Sequence[Summary]]) -> str:
     return 'curves.png' if len(compared) == 1 else f'curves-{summaries[0].name}.png'
 
 
 def _picture_lines(summary: Summary, out: Path) -> list[str]:
-    """Copy the last pictures of the first finished seed into ``out`` and link them."""
+    """Copy the pictures of ``summary`` into ``out`` and link them."""
     lines = []
-    for run in summary.done[:1]:
-        for picture in newest_pictures(run.folder):
-            copy = f'pictures/{summary.name}-{picture.name}'
-            (out / 'pictures').mkdir(exist_ok=True)
-            write_atomically(out / copy, picture.read_bytes())
-            caption = inline(f'{summary.name}, seed {run.seed}, {picture.stem}')
-            lines += [f'{caption}:', f'![]({link(copy)})']
+    for caption, picture in summary.pictures():
+        copy = f'pictures/{summary.name}-{picture.name}'
+        (out / 'pictures').mkdir(exist_ok=True)
+        write_atomically(out / copy, picture.read_bytes())
+        lines += [f'{inline(caption)}:', f'![]({link(copy)})']
     return lines
 
 

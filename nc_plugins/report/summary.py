@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 
+from ..records import newest_pictures
 from .measures import VAL_LOSS, Measure, measure, quality_measures
 from .runs import DIVERGED, Run
 from .statistics import PairedTest, compare_paired
@@ -76,6 +78,14 @@ class Summary:
         """A number of record.json, such as images_per_second."""
         return MeanStd.of(getattr(run.record, key) for run in self.done)
 
+    def pictures(self) -> list[tuple[str, Path]]:
+        """(caption, file) of the last pictures that the first finished run drew."""
+        return [
+            (f'{self.name}, seed {run.seed}, {picture.stem}', picture)
+            for run in self.done[:1]
+            for picture in newest_pictures(run.folder)
+        ]
+
     def seeds_in_words(self) -> str:
         """Number of finished runs: '3', '2 of 3 (1 missing)' or '3, 1 diverged'."""
         words = str(len(self.done))
@@ -94,6 +104,13 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
 def comparisons(runs: Sequence[Run]) -> list[list[Summary]]:
     """The summaries of each task, in order of appearance."""
     return [summarize(group) for group in _grouped(runs, 'task').values()]
+
+
+def against(summaries: Sequence[Summary]) -> str:
+    """'gn against nc' or 'gn against 5 others': the heading of a comparison."""
+    first, *others = [summary.name for summary in summaries]
+    names = ', '.join(others) if len(others) < 3 else f'{len(others)} others'
+    return first + (f' against {names}' if others else '')
 
 
 def _grouped(runs: Sequence[Run], attribute: str) -> dict[str, list[Run]]:

@@ -36,17 +36,22 @@ def _answer(other: Summary, baseline: Summary, measure: Measure, test: PairedTes
         return f'There is no answer yet: {other.name} has no finished run.'
     if not test.n or not math.isfinite(test.mean):
         return f'{other.name} and {baseline.name} cannot be compared: {_obstacle(test)}.'
-    better = f'{other.name} is {_better(test, measure)} than {baseline.name}'
     here, there = (measure.format(s.last(measure).mean) for s in (other, baseline))
-    values = f'{measure.label} {here} against {there}, {measure.format(test.mean, sign=True)}'
+    values = f'{here} against {there}, {measure.format(test.mean, sign=True)} over {pairs(test)}'
     if test.evidence is Evidence.UNTESTED:
-        return f'No verdict: {values} over {pairs(test)}, and a verdict needs {MIN_PAIRS}.'
-    values += f' over {pairs(test)} ({_numbers(test, measure)})'
-    if test.evidence is Evidence.STRONG:
-        return f'{better}: {values}.'
-    if test.evidence is Evidence.WEAK:
-        return f'There is weak evidence that {better}: {values}.'
-    return f'These runs do not show which is better, {other.name} or {baseline.name}: {values}.'
+        return (
+            f'No verdict between {other.name} and {baseline.name} in {measure.label}: {values}, '
+            f'and a verdict needs {MIN_PAIRS}.'
+        )
+    values += f' ({_numbers(test, measure)})'
+    if test.evidence is Evidence.NONE:
+        return (
+            f'These runs do not show which is better in {measure.label}, {other.name} or '
+            f'{baseline.name}: {values}.'
+        )
+    weak = 'There is weak evidence that ' if test.evidence is Evidence.WEAK else ''
+    better = f'{other.name} is {_better(test, measure)} than {baseline.name} in {measure.label}'
+    return f'{weak}{better}: {values}.'
 
 
 def _clause(other: Summary, measure: Measure, test: PairedTest) -> str:
@@ -89,20 +94,32 @@ def _verdict(other: Summary, measure: Measure, test: PairedTest) -> str:
     sentence += f', over {pairs(test)}'
     if test.evidence is Evidence.UNTESTED:
         return f'{sentence}. A verdict needs at least {MIN_PAIRS} pairs.'
-    return f'{sentence} ({_numbers(test, measure)}). {reading(test)}'
+    return f'{sentence} ({_numbers(test, measure)}). {_reading(test)}'
 
 
-def reading(test: PairedTest) -> str:
+def _reading(test: PairedTest) -> str:
     """What the interval and the p-value say together, in one sentence."""
     if test.evidence is Evidence.STRONG:
         return 'Both the interval and p show a difference.'
     if test.evidence is Evidence.NONE:
         return 'This does not show which one is better.'
-    if test.evidence is Evidence.UNTESTED:
-        return f'No verdict: fewer than {MIN_PAIRS} pairs, or a value is not finite.'
     if test.adjusted_p <= 1 - CONFIDENCE:
         return 'Weak evidence: p is small, but the interval includes 0.'
     return 'Weak evidence: the interval excludes 0, but p is above 0.05.'
+
+
+def short_verdict(test: PairedTest, measure: Measure) -> str:
+    """:attr:`PairedTest.evidence` in a few words, for a table."""
+    if not test.n:
+        return 'no seed in common'
+    if not math.isfinite(test.mean):
+        return 'not finite'
+    if test.evidence is Evidence.UNTESTED:
+        return f'fewer than {MIN_PAIRS} pairs'
+    if test.evidence is Evidence.NONE:
+        return 'not decided'
+    weak = 'weak evidence: ' if test.evidence is Evidence.WEAK else ''
+    return weak + _better(test, measure)
 
 
 def _obstacle(test: PairedTest) -> str:

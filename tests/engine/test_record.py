@@ -217,6 +217,19 @@ def test_a_resumed_training_continues_its_history(tmp_path):
     assert [e['epoch'] for e in events(tmp_path, 'val')] == [1, 2, 3, 4]
 
 
+def test_the_times_of_a_resumed_training_are_summed(tmp_path):
+    with pytest.raises(RuntimeError, match='stop here'):
+        train(tmp_path, [RunRecordHook(), Spy(stop_at=6)], Toy(0.05))
+    first = events(tmp_path, 'start')[0]['utc']
+    time.sleep(1)  # the starts have another second
+    train(tmp_path, [RunRecordHook()], Toy(), resume=True)
+    found = json.loads((tmp_path / 'record.json').read_text())
+    # The checkpoint is from iteration 6, after one of the two validations of 4 * 0.05 seconds.
+    assert 0.3 < found['train_seconds'] < found['total_seconds']
+    assert found['total_seconds'] > 0.5
+    assert found['utc_start'] == events(tmp_path, 'start')[0]['utc'] == first
+
+
 def test_the_report_reads_what_the_hook_writes(tmp_path):
     train(tmp_path, [RunRecordHook()])
     run = read_run('toy.py', 5, tmp_path, 'sha256:0011')

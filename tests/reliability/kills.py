@@ -250,7 +250,7 @@ def result(folder: Path) -> dict:
     files = {}
     for path in folder.glob('*.pth'):
         content = load_checkpoint(path)
-        for name in ('meta', 'message_hub'):  # times
+        for name in ('meta', 'message_hub', 'run_times'):  # times
             content.pop(name, None)
         files[path.name] = content
     history = [json.loads(line) for line in (folder / 'history.jsonl').open()]

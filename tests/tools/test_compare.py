@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,7 +57,9 @@ def test_runs_reports_and_reuses(folder, compare):
     first = compare('gn.py', 'nc.py', '--seeds', '2', '--out', 'out', '--title', 'Two')
     assert first.returncode == 0, first.stdout + first.stderr
     assert '[4/4] nc seed 1, epoch 2/3: loss 1.0000, top-1 accuracy (%) 53.00' in first.stdout
-    assert first.stdout.rstrip().endswith('report: out/report.md')
+    assert first.stdout.rstrip().endswith('report: out/report.html')
+    html = (folder / 'out' / 'report.html').read_text()
+    assert 'model.<wbr>norm' in html and "'GN'" in unescape(html)  # from the saved configs
     page = (folder / 'out' / 'report.md').read_text()
     # Accuracies of the stub: 43 and 44 for gn, 53 and 54 for nc.
     assert '| nc | 2 | 53.50 ± 0.71 |' in page
