@@ -33,7 +33,7 @@ model = dict(
 
 dataset_type = 'CustomDataset'  # one folder per class, in alphabetical order
 data_root = 'data/digits/folder'
-data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
+data_command = 'python -m nc_plugins make-digits data/digits'  # shown when it is missing
 pipeline = [
     dict(type='LoadImageFromFile'),
     # The 32x32 files are enlarged 8x8 images, so 16x16 pixels lose no information and take half
