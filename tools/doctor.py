@@ -59,7 +59,8 @@ def findings() -> Iterator[Finding]:
     yield from check_command()
     torch, problem = imported('torch')
     if problem:
-        yield Finding('WRONG', problem, f'{PIP} --force-reinstall torch')
+        again = '--force-reinstall ' if find_spec('torch') else ''
+        yield Finding('WRONG', problem, f'{PIP} {again}torch')
         return
     if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
         problem = f'torch is {torch.__version__}, wanted 2.6 or newer'

@@ -44,6 +44,7 @@ train_dataloader = dict(
     batch_size=2,
     # The images are decoded and in memory, so a worker process would cost more than it saves.
     num_workers=0,
+    persistent_workers=False,  # True is the default of mmpretrain's own train.py
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
@@ -51,6 +52,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=100,  # affects only the speed
     num_workers=0,
+    persistent_workers=False,  # True is the default of mmpretrain's own train.py
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

@@ -33,7 +33,7 @@ model = dict(
 
 dataset_type = 'CustomDataset'  # one folder per class, in alphabetical order
 data_root = 'data/digits/folder'
-data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
+data_command = 'python -m nc_plugins make-digits data/digits'  # shown when it is missing
 pipeline = [
     dict(type='LoadImageFromFile'),
     # The 32x32 files are enlarged 8x8 images, so 16x16 pixels lose no information and take half
@@ -45,6 +45,7 @@ pipeline = [
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,  # decoding two small PNG files is faster than a worker process
+    persistent_workers=False,  # True is the default of mmpretrain's own train.py
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(type=dataset_type, data_root=data_root, data_prefix='train', pipeline=pipeline),
@@ -52,6 +53,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=100,  # affects only the speed
     num_workers=0,
+    persistent_workers=False,  # True is the default of mmpretrain's own train.py
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(

@@ -34,7 +34,7 @@ model = dict(
 dataset_type = 'CustomDataset'  # one folder per class, in alphabetical order
 data_root = 'data/tiny_imagenet'
 data_command = (  # shown when the folder is missing
-    'python tools/convert_tiny_imagenet.py tiny-imagenet-200.zip data/tiny_imagenet'
+    'python -m nc_plugins convert-tiny-imagenet tiny-imagenet-200.zip data/tiny_imagenet'
 )
 # The images keep their 64x64 pixels. There is no augmentation, in training either.
 pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]

@@ -19,7 +19,7 @@ model = dict(
 
 dataset_type = 'UnpairedImages'
 data_root = 'data/digits/unpaired'  # folders trainA, trainB, testA, testB
-data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
+data_command = 'python -m nc_plugins make-digits data/digits'  # shown when it is missing
 
 train_dataloader = dict(
     # The paper uses 1. No norm here depends on the batch, and 8 images use a CPU core better.

@@ -32,7 +32,7 @@ model = dict(
 
 dataset_type = 'BaseSegDataset'
 data_root = 'data/digits/voc'
-data_command = 'python tools/make_digits.py data/digits'  # shown when the folder is missing
+data_command = 'python -m nc_plugins make-digits data/digits'  # shown when it is missing
 metainfo = dict(
     classes=('background', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'),
     palette=[

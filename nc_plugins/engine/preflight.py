@@ -44,8 +44,8 @@ def enter_scope(cfg) -> None:
         except ImportError as e:
             raise UsageError(
                 f"{scope} needs mmcv's compiled operators, and those of this mmcv do not load "
-                f'({one_line(e)}): run `python tools/install_mmcv.py`, which builds them for the '
-                'installed torch'
+                f'({one_line(e)}): run `python -m nc_plugins install-mmcv`, which builds them for '
+                'the installed torch'
             ) from e
     try:
         importlib.import_module(scope)

@@ -84,7 +84,7 @@ class DigitsRead(BaseMetric):
         if not self.train_folder.is_dir():
             raise FileNotFoundError(
                 f'the train_folder of DigitsRead does not exist: {self.train_folder}; '
-                'make it with `python tools/make_digits.py data/digits`'
+                'make it with `python -m nc_plugins make-digits data/digits`'
             )
         self._reader = None
 

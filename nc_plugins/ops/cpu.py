@@ -8,6 +8,7 @@ Saved for backward are the input, the weight and three single-channel maps, but 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from .precision import cast, upcast
 from .sources import build_command
 
 try:
-    from . import _C
-except ImportError as error:  # not built, or built against another torch
+    _C = import_module('._C', __package__)
+except ModuleNotFoundError:
+    _C, _problem = None, 'its C++ extension was not compiled'
+except ImportError as error:  # compiled against another torch
     _C, _problem = None, f'its C++ extension does not load ({error})'
 else:
     _problem = None

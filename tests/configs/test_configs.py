@@ -38,3 +38,12 @@ def test_the_config_registers_and_records_by_itself(name):
     assert {'NCCensusHook', 'RunRecordHook', 'ShortHistoryHook'} <= {*hooks}
     assert cfg.default_hooks.get('visualization')  # tools/test.py --show-dir
     assert 'TensorboardVisBackend' in [backend.type for backend in cfg.visualizer.vis_backends]
+
+
+@pytest.mark.parametrize('name', [name for name in RUNNABLE if name.startswith('classification')])
+def test_the_loaders_start_in_mmpretrains_own_tools(name):
+    """They set persistent_workers=True where the config has no value, which needs workers."""
+    cfg = load(name)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        assert loader.num_workers or loader.get('persistent_workers') is False

@@ -120,7 +120,7 @@ def test_the_reader_learns_once(train_folder, monkeypatch):
 
 
 def test_digits_read_says_what_it_lacks(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'gone.*make_digits\.py'):
+    with pytest.raises(FileNotFoundError, match=r'gone.*make-digits'):
         DigitsRead(str(tmp_path / 'gone'))
     with pytest.raises(ValueError, match='has no PNG'):
         evaluate(DigitsRead(str(tmp_path)), [digit_sample(0, fake=0)])

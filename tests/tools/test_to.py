@@ -1,6 +1,7 @@
 """tools/train.py and tools/test.py with --to: any config with another kind of normalisation."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,22 +49,58 @@ def test_an_unknown_kind_is_refused(capsys):
     assert "argument --to: invalid choice: 'XN'" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_training_and_testing_with_to(tmp_path):
-    def run(tool, *args):
-        command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ('args', 'wanted'),
+    [
+        ([], '--calibrate fits the norms of a converted model: add --to'),
+        (['--to', 'BN'], '--calibrate does not set the running statistics of BatchNorm, which'),
+        (['--to', 'NC', '--launcher', 'pytorch'], '--calibrate works with one process, and --laun'),
+        (['--to', 'NC', '--calibrate', '0'], 'a number of images of at least 1, got 0'),
+    ],
+)
+def test_wrong_calibrations(args, wanted, tmp_path, capsys):
+    config = ['configs/classification/resnet18_gn_1xb2_digits.py', '--work-dir', str(tmp_path)]
+    assert train.main([str(ROOT / config[0]), *config[1:], '--calibrate', '8', *args]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith('error: ') and wanted in err and err.count('\n') == 1
+    assert not [*tmp_path.iterdir()]
 
-    rng, data = np.random.default_rng(0), tmp_path / 'digits'
+
+def run(tool, *args):
+    command = [sys.executable, str(ROOT / 'tools' / tool), *map(str, args)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """Options for one epoch of a narrow network on twenty images."""
+    rng, data = np.random.default_rng(0), tmp_path_factory.mktemp('digits')
     for name in [f'{split}/{label}' for split in ('train', 'val') for label in range(10)]:
         (data / name).mkdir(parents=True)
         cv2.imwrite(str(data / name / '0.png'), rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
     roots = [f'{s}_dataloader.dataset.data_root={data}' for s in ('train', 'val', 'test')]
-    options = ['--to', 'NC', '--work-dir', tmp_path / 'work', '--cfg-options', *roots, *NARROW]
-    log = run('train.py', DIGITS, *options, 'train_cfg.max_epochs=1')
+    return [*roots, 'train_cfg.max_epochs=1']
+
+
+@pytest.mark.slow
+def test_training_and_testing_with_to(small, tmp_path):
+    options = ['--to', 'NC', '--work-dir', tmp_path / 'work', '--cfg-options', *small, *NARROW]
+    log = run('train.py', DIGITS, *options)
     assert 'convert to NC: 20 convolutions become NC, 20 norms become NC' in log
     assert '20 NC convolutions joined with their NCAffine' in log
     run('test.py', DIGITS, tmp_path / 'work' / 'epoch_1.pth', *options)
+    assert json.loads((tmp_path / 'work' / 'record.json').read_text())['census']['NC'] == 20
+
+
+@pytest.mark.slow
+def test_a_written_config_trains_and_calibrates(small, tmp_path):
+    new = tmp_path / 'new.py'
+    run('convert.py', DIGITS, '--out', new, '--cfg-options', *NARROW)
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options', *small]
+    log = run('train.py', new, '--calibrate', 8, *options)
+    assert 'calibrated on 8 images: convert to NC: 20 convolutions' in log
+    before, after = re.search(r'of the output: (\S+), after calibration (\S+)', log).groups()
+    assert float(after) < float(before)
     assert json.loads((tmp_path / 'work' / 'record.json').read_text())['census']['NC'] == 20

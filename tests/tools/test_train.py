@@ -186,7 +186,7 @@ MISTAKES = {
     'data root': (
         '',
         ['train_dataloader.dataset.data_root=none/here'],
-        'train_dataloader: none/here does not exist; make it with `python tools/make_digits.py',
+        'train_dataloader: none/here does not exist; make it with `python -m nc_plugins make-dig',
     ),
     'data prefix': (
         '',
@@ -278,7 +278,7 @@ def test_mmdet_configs_want_mmcvs_operators(config, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(preflight, 'find_spec', lambda name: name)
     monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
     assert train.main([config(text), '--work-dir', str(tmp_path / 'w')]) == 1
-    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators, and .*install_mmcv.py")
+    assert_one_sentence(capsys, "mmdet needs mmcv's compiled operators, and .*install-mmcv")
 
 
 @HOOKS.register_module(force=True)
