@@ -19,6 +19,7 @@ from .pages import PAGES, ROOT, blocks, code_spans, exists, shell_words
 NOT_CHECKED = {
     'cd': 'changes the folder of the reader',
     'git': 'needs the address of the repository',
+    'mim': 'is not among the requirements',
     'pip': 'needs a package index',
     'source': 'changes the shell of the reader',
     '.venv/bin/pre-commit': 'installs a hook in the clone of the reader',
@@ -80,6 +81,9 @@ def check_command(command: str, check_program) -> None:
     while ASSIGNMENT.match(words[0]):
         words.pop(0)
     program, *arguments = words
+    if program == 'nc' or words[:3] == ['python', '-m', 'nc_plugins']:
+        name, *arguments = words[1 if program == 'nc' else 3 :]
+        program = f'tools/{name.replace("-", "_")}.py'
     for word in words:
         if re.match(r'(configs|tools|tests|benchmarks)/', word):
             assert exists(word), f'there is no {word}'

@@ -9,6 +9,7 @@ from .pages import PAGES, ROOT, anchors, code_spans, exists, links
 FOLDERS = ('benchmarks', 'configs', 'docs', 'nc_plugins', 'requirements', 'tests', 'tools')
 NOT_IN_THE_REPOSITORY = {
     'docs/_build': 'written by make docs',
+    'nc_plugins/.mim': 'in the wheel',
     'nc_plugins/wheels': 'in the cache folder of the user',
 }
 
