@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -19,6 +18,14 @@ sys.path.insert(0, str(ROOT))
 from nc_plugins.report import markdown  # noqa: E402
 from nc_plugins.report.statistics import PairedTest, compare_paired  # noqa: E402
 from studies.figures import rates_png, sensitivity_png  # noqa: E402
+from studies.probes import (  # noqa: E402
+    CALIBRATION,
+    LABELS,
+    SENSITIVITY,
+    SMOOTHNESS,
+    mean_std,
+    probe_sections,
+)
 from studies.results import FOLDER, Row, read_lines, read_rows  # noqa: E402
 from studies.worklist import (  # noqa: E402
     PAPER_RATE,
@@ -32,20 +39,7 @@ from studies.worklist import (  # noqa: E402
     trials,
 )
 
-PAGE, SENSITIVITY = 'README.md', 'sensitivity.csv'
-LABELS = {
-    'gn': 'GN',
-    'gn-ws': 'WS+GN',
-    'bn': 'BN',
-    'nc': 'NC',
-    'nc-ws': 'NC+WS',
-    'ln': 'LN',
-    'in': 'IN',
-    'pn': 'PN',
-    'evonorm': 'EvoNorm-S0',
-    'frn': 'FRN',
-    'none': 'no norm',
-}
+PAGE = 'README.md'
 TITLES = {
     'batch2': 'Batches of two',
     'others': 'Other norms, batches of two',
@@ -60,10 +54,9 @@ TITLES = {
 INTRO = """\
 # Micro-batch comparison
 
-`python studies/report.py` writes this page from [runs.csv](runs.csv) and
-[sensitivity.csv](sensitivity.csv). `python studies/run.py` trains what is missing. [The
-protocol](../protocol.md) defines data, training, learning rates and statistics, and was written
-before the first training. Do not edit this page by hand.
+`python studies/report.py` writes this page from the CSV files beside it. `python studies/run.py`
+trains what is missing. [The protocol](../protocol.md) defines data, training, learning rates and
+statistics, and was written before the first training. Do not edit this page by hand.
 """
 NOTES = """\
 Accuracies are top-1 in percent on the 10,000 test images, mean ± standard deviation over the
@@ -74,46 +67,25 @@ smallest uncorrected value that the number of pairs allows.
 TUNING = """\
 Validation accuracy by learning rate (%), one seed. The best rate of each row is bold.
 """
-SENSITIVITY_TEXT = """\
-## Why centring matters: features at initialisation
-
-An untrained ResNet-50 (torchvision's initialisation), 16 images of 96 pixels, after the last
-residual block, mean of 3 seeds. `python studies/sensitivity.py` measures it.
-
-- *Sensitivity*: relative change of the features after a relative change of the input by 0.002,
-  the rounding error of bfloat16.
-- *Constant part*: part of the squared features that is the mean of their channel, the same for
-  all images and positions.
-- *Rank*: effective number of directions of the features, at most 144 in the last three blocks,
-  which have 3x3 positions.
-"""
-SENSITIVITY_READING = """\
-The norms fall into two groups. Those that take the mean off each patch (NC), filter (WS) or
-channel (BN, IN) keep features of high rank that respond to the input. With GN, LN and PN the
-features behind a ReLU keep a positive mean, which the next convolution turns into a constant
-for each channel: three quarters of the features and more say nothing about the image. NC
-without centring behaves like PN. So the part of NC that GN lacks is the centring, and weight
-standardisation has it too. Sensitivity has a price: rounding errors grow with depth in the same
-way, so in bfloat16 the outputs of NC, WS+GN and IN are less exact than those of GN. Labatie et
-al. (arXiv 2106.03743) describe the same collapse of layer and group normalisation. These are
-features before training. Whether they explain the accuracy after training is not tested yet.
-"""
 
 
 def label(setting: Setting) -> str:
     return LABELS.get(setting.config, setting.config.replace('_', ', ').replace('nc', 'NC', 1))
 
 
-def page(rows: Mapping[str, Row], sensitivity: Sequence[dict]) -> str:
-    """The whole page."""
+def page(rows: Mapping[str, Row], files: Mapping[str, Sequence[dict]]) -> str:
+    """The whole page.
+
+    Args:
+        rows: the trainings.
+        files: the lines of the other CSV files by name.
+    """
     parts = [INTRO]
     for question in QUESTIONS:
         section = list(question_section(question, rows))
         if section:
             parts += [f'## {TITLES[question.name]}', *section]
-    if sensitivity:
-        parts += [SENSITIVITY_TEXT, sensitivity_table(sensitivity), '![Features](sensitivity.png)']
-        parts += [SENSITIVITY_READING]
+    parts += probe_sections(files)
     parts += [conditions(rows.values())]
     return '\n\n'.join(part.strip() for part in parts if part) + '\n'
 
@@ -122,8 +94,8 @@ def question_section(question: Question, rows: Mapping[str, Row]) -> Iterator[st
     accuracy = {name: row.top1 for name, row in rows.items()}
     wanted = list(trials(question, accuracy))
     done = [trial for trial in wanted if trial.name in rows]
-    if not done:
-        return
+    if {trial.setting for trial in done} <= {question.settings[0]}:
+        return  # another question has trained the baseline
     if len(done) < len(wanted):
         yield f'Not complete: {len(done)} of {len(wanted)} trainings known so far have finished.'
     rates = {setting: best_rate(setting, accuracy) for setting in question.settings}
@@ -193,11 +165,6 @@ def test_cells(test: PairedTest) -> list[str]:
     return [f'{test.mean:+.1f} [{low:+.1f}, {high:+.1f}]', p, test.evidence.value]
 
 
-def mean_std(values: Sequence[float], digits: int) -> str:
-    spread = f'{stdev(values):.{digits}f}' if len(values) > 1 else '-'
-    return f'{fmean(values):.{digits}f} ± {spread}'
-
-
 def tuning_runs(setting: Setting, rows: Mapping[str, Row]) -> dict[float, float]:
     """Validation accuracy by learning rate."""
     return {
@@ -219,16 +186,6 @@ def tuning_table(question: Question, rows: Mapping[str, Row]) -> str:
     return markdown((['method', *(f'{rate:g}' for rate in rates)], lines))
 
 
-def sensitivity_table(lines: Sequence[dict]) -> str:
-    last = max(int(line['block']) for line in lines)
-    names = {'sensitivity': 'sensitivity', 'constant': 'constant part', 'rank': 'rank'}
-    table = []
-    for norm in dict.fromkeys(line['norm'] for line in lines):
-        some = [x for x in lines if x['norm'] == norm and int(x['block']) == last]
-        table.append([norm, *(f'{fmean(float(x[key]) for x in some):.3g}' for key in names)])
-    return markdown((['norm', *names.values()], table))
-
-
 def conditions(rows: Sequence[Row]) -> str:
     rows = list(rows)
     if not rows:
@@ -245,6 +202,11 @@ def conditions(rows: Sequence[Row]) -> str:
     )
 
 
+def read_files() -> dict[str, list[dict]]:
+    """The CSV files beside that of the trainings."""
+    return {name: read_lines(FOLDER / name) for name in (SENSITIVITY, SMOOTHNESS, CALIBRATION)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -252,8 +214,8 @@ def main() -> int:
     parser.add_argument('--check', action='store_true', help='write nothing')
     args = parser.parse_args()
     rows = read_rows()
-    sensitivity = read_lines(FOLDER / SENSITIVITY)
-    text = page(rows, sensitivity)
+    files = read_files()
+    text = page(rows, files)
     path = FOLDER / PAGE
     if args.check:
         if path.read_text() == text:
@@ -264,7 +226,7 @@ def main() -> int:
     batch2 = next(question for question in QUESTIONS if question.name == 'batch2')
     curves = {label(setting): tuning_runs(setting, rows) for setting in batch2.settings}
     (FOLDER / 'rates.png').write_bytes(rates_png(curves))
-    (FOLDER / 'sensitivity.png').write_bytes(sensitivity_png(sensitivity))
+    (FOLDER / 'sensitivity.png').write_bytes(sensitivity_png(files[SENSITIVITY]))
     return 0
 
 

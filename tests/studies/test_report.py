@@ -2,8 +2,16 @@
 
 import pytest
 
-from studies.report import PAGE, SENSITIVITY, accuracy_table, final_runs, page, tuning_table
-from studies.results import FOLDER, read_lines, read_rows
+from studies.probes import calibration_table, smoothness_table
+from studies.report import (
+    PAGE,
+    accuracy_table,
+    final_runs,
+    page,
+    read_files,
+    tuning_table,
+)
+from studies.results import FOLDER, read_rows
 from studies.worklist import TEST, VALIDATION, Question, Setting
 
 from .test_results import row
@@ -19,7 +27,7 @@ def runs(config, rate, *top1, split=TEST):
 
 
 def test_the_committed_page_is_that_of_the_committed_files():
-    text = page(read_rows(), read_lines(FOLDER / SENSITIVITY))
+    text = page(read_rows(), read_files())
     assert (FOLDER / PAGE).read_text() == text, 'run python studies/report.py'
 
 
@@ -53,3 +61,29 @@ def test_the_best_learning_rate_is_bold():
 @pytest.mark.parametrize('name', ['rates.png', 'sensitivity.png'])
 def test_the_figures_are_beside_the_page(name):
     assert (FOLDER / name).read_bytes().startswith(b'\x89PNG')
+
+
+def test_calibration_is_the_mean_of_the_seeds():
+    lines = [
+        {'to': to, 'start': start, 'seed': seed, 'steps': steps, 'top1': top1 + seed}
+        for to, start, steps, top1 in (
+            ('BN', '', 500, 95),
+            ('NC', 'calibrated', 0, 60),
+            ('NC', 'calibrated', 100, 80),
+        )
+        for seed in range(3)
+    ]
+    assert calibration_table(lines).splitlines() == [
+        '| converted to | start | at once | after 100 steps |',
+        '| :-- | --: | --: | --: |',
+        '| NC | calibrated | 61.0 ± 1.0 | 81.0 ± 1.0 |',
+        '| the BatchNorm network |  | 96.0 ± 1.0 |  |',
+    ]
+
+
+def test_smoothness_is_the_median_of_the_stops():
+    lines = [
+        {'method': 'nc', 'loss_low': -1, 'loss_high': high, 'gradient_change': high, 'beta': 10}
+        for high in (1, 2, 9)
+    ]
+    assert smoothness_table(lines).splitlines()[2:] == ['| NC | 3.00 | 2.00 | 10 |']
