@@ -29,6 +29,7 @@ with required_imports():
     import torch
     from mmdet.testing import demo_mm_inputs
     from mmengine.config import Config
+    from mmengine.logging import MessageHub
     from mmengine.registry import MODELS, init_default_scope
     from mmengine.structures import PixelData
     from mmpretrain.structures import DataSample
@@ -77,6 +78,7 @@ def step(model: nn.Module, scope: str, size: int) -> None:
         data = {'inputs': pictures, 'data_samples': samples}
         if scope == 'mmpretrain':
             data['inputs'] = torch.stack(pictures)
+    MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD's head reads it
     losses = model(**model.data_preprocessor(data, True), mode='loss')
     loss, _ = model.parse_losses(losses)
     loss.backward()
