@@ -97,6 +97,16 @@ def test_runs_reports_and_reuses(folder, compare):
     assert len(lines(third.stdout, '[2/2] nc seed 0: reusing')) == 1
 
 
+@pytest.mark.parametrize(
+    ('program', 'command'),
+    [('tools/compare.py', 'python tools/compare.py gn.py'), ('nc compare', 'nc compare gn.py')],
+)
+def test_the_report_has_the_command(program, command, folder, compare, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [program])
+    assert compare('gn.py', '--out', 'out').returncode == 0
+    assert f'\n{command} --out out' in (folder / 'out' / 'report.md').read_text()
+
+
 def test_one_failure_is_missing_and_the_others_go_on(folder, compare):
     failing = ('--cfg-options', 'fake.fail_seed=1')
     done = compare('gn.py', 'nc.py', '--seeds', '2', '--out', 'out', *failing)
