@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from .curves import INK, curves_svg, line_label, line_style
-from .measures import Measure
+from .measures import Measure, measure
 from .runs import Run
 from .saved_config import config_diff, read_saved_config
 from .statistics import MIN_PAIRS, Evidence, PairedTest
@@ -127,12 +127,12 @@ class _Difference:
 def _differences(summaries: Sequence[Summary]) -> list[tuple[str, list[_Difference]]]:
     """(metric, rows) for each metric."""
     groups = []
-    for measure in compared_measures(summaries):
-        tests = paired(summaries, measure)
+    for m in compared_measures(summaries):
+        tests = paired(summaries, m)
         numbers = [abs(x) for test in tests.values() for x in _numbers(test)]
         scale = max(filter(math.isfinite, numbers), default=0.0)
-        rows = [_difference(s, measure, tests[s.config], scale) for s in summaries[1:]]
-        groups.append((measure.label, rows))
+        rows = [_difference(s, m, tests[s.config], scale) for s in summaries[1:]]
+        groups.append((m.label, rows))
     return groups
 
 
@@ -205,13 +205,15 @@ def _class_tables(summaries: Sequence[Summary]) -> list[tuple[str, Table]]:
             [name, *(_mean_of_class(summary, key, name) for summary in summaries)]
             for name in classes
         ]
-        tables.append((key, (['class', *(summary.name for summary in summaries)], rows)))
+        tables.append(
+            (measure(key).label, (['class', *(summary.name for summary in summaries)], rows))
+        )
     return tables
 
 
 def _mean_of_class(summary: Summary, key: str, name: str) -> str:
     values = [run.per_class.get(key, {}).get(name) for run in summary.done]
-    return mean_std(MeanStd.of(values), Measure(key, key, 3 if key.startswith('coco/') else 2))
+    return mean_std(MeanStd.of(values), measure(key))
 
 
 def _census_table(summaries: Sequence[Summary]) -> Table:

@@ -52,6 +52,9 @@ KNOWN = (
     Measure('inception/kid_AB', 'KID, A to B', 4, lower_is_better=True),
     Measure('inception/kid_BA', 'KID, B to A', 4, lower_is_better=True),
     Measure(VAL_LOSS, 'validation loss (nats)', 3, lower_is_better=True),
+    # By class. mmdet gives the precisions of the last of CocoMetric's metrics.
+    Measure('class/IoU', 'IoU (%)', 2),
+    Measure('coco/precision', 'AP of the last COCO metric (0-1)', 3),
 )
 _LOWER = re.compile(
     r'(^|[/_])(loss|error|err|fid|kid|mae|mse|rmse|l1|l2|nll|perplexity)(_|$)', re.I

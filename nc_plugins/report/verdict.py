@@ -37,7 +37,7 @@ def _answer(other: Summary, baseline: Summary, measure: Measure, test: PairedTes
     if not test.n or not math.isfinite(test.mean):
         return f'{other.name} and {baseline.name} cannot be compared: {_obstacle(test)}.'
     here, there = (measure.format(s.last(measure).mean) for s in (other, baseline))
-    values = f'{here} against {there}, {measure.format(test.mean, sign=True)} over {pairs(test)}'
+    values = f'{here} against {there}, {measure.format(test.mean, sign=True)} over {_pairs(test)}'
     if test.evidence is Evidence.UNTESTED:
         return (
             f'No verdict between {other.name} and {baseline.name} in {measure.label}: {values}, '
@@ -59,7 +59,7 @@ def _clause(other: Summary, measure: Measure, test: PairedTest) -> str:
         return f'{other.name} cannot be compared'
     difference = measure.format(test.mean, sign=True)
     if test.evidence is Evidence.UNTESTED:
-        return f'{other.name} has no verdict ({difference}, {pairs(test)})'
+        return f'{other.name} has no verdict ({difference}, {_pairs(test)})'
     if test.evidence is Evidence.NONE:
         return f'{other.name} shows no clear difference ({difference})'
     weak = ', with weak evidence' if test.evidence is Evidence.WEAK else ''
@@ -91,7 +91,7 @@ def _verdict(other: Summary, measure: Measure, test: PairedTest) -> str:
         direction = 'higher' if test.mean > 0 else 'lower'
         sentence = f'{other.name} is {size} {direction} than the baseline'
         sentence += f' ({_better(test, measure)})'
-    sentence += f', over {pairs(test)}'
+    sentence += f', over {_pairs(test)}'
     if test.evidence is Evidence.UNTESTED:
         return f'{sentence}. A verdict needs at least {MIN_PAIRS} pairs.'
     return f'{sentence} ({_numbers(test, measure)}). {_reading(test)}'
@@ -136,7 +136,7 @@ def _numbers(test: PairedTest, measure: Measure) -> str:
     return f'95 % interval {low} to {high}; p {p}, smallest possible {smallest}'
 
 
-def pairs(test: PairedTest) -> str:
+def _pairs(test: PairedTest) -> str:
     return f'{test.n} pair{"" if test.n == 1 else "s"} of seeds'
 
 

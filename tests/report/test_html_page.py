@@ -49,7 +49,7 @@ def run(folder, name, seed, top1, **record):
         max_x=2,
         train=[(1, 2.0), (2, 0.5)],
         validations=list(enumerate(metrics, 1)),
-        per_class={'single-label/recall': {'zero': top1, 'one': 5.0}},
+        per_class={'class/IoU': {'zero': top1, 'one': 5.0}},
         record=replace(RECORD, **record),
         command=f'python tools/train.py configs/{name}.py',
     )
@@ -120,7 +120,7 @@ def test_the_answer_comes_first_and_every_part_follows(tmp_path):
         'nc, seeds: 6',
         'Pictures',
         'nc, seed 0, epoch_2',
-        'By class: single-label/recall',
+        'By class: IoU (%)',
         'zero 41.00 ± 1.41 46.07 ± 1.49',
         'Time and memory',
         'gn 6 100.0 ± 0.0 2 min 2 h 05 min 512',
