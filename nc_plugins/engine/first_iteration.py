@@ -15,8 +15,9 @@ from torch import nn
 
 from ..layers import half_swap
 from .slots import ignored_slots, inner_model
+from .usage import type_name
 
-_DONE = 'nc_ignored_slots'  # in the message hub: the warnings of this run
+_DONE = 'nc_slots_checked'  # in the message hub of the run
 
 
 class _RunLog(logging.Handler):
@@ -36,20 +37,18 @@ def show_backend() -> None:
 
 
 def warn_of_ignored_slots(model: nn.Module, cfg: Mapping) -> None:
-    """Log a warning for each slot of the config that did not reach its layers, once in a run."""
-    hub = MessageHub.get_current_instance()
-    if hub.get_info(_DONE) is None:
-        warnings = ignored_slots(cfg, model)
-        hub.update_info(_DONE, warnings)
-        for warning in warnings:
-            print_log(warning, 'current', logging.WARNING)
+    """Log a warning for each slot of the config that did not reach its layers."""
+    MessageHub.get_current_instance().update_info(_DONE, True, resumed=False)
+    for warning in ignored_slots(cfg, model):
+        print_log(warning, 'current', logging.WARNING)
 
 
 def before_first_iteration(model: nn.Module) -> None:
     """What the layers call before the first forward of a model in training mode."""
-    text = MessageHub.get_current_instance().get_info('cfg')  # mmengine's RuntimeInfoHook
-    if text is None:
-        return  # no run of mmengine
+    hub = MessageHub.get_current_instance()
+    text = hub.get_info('cfg')  # written by mmengine's RuntimeInfoHook
+    if text is None or hub.get_info(_DONE):
+        return  # no run of mmengine, or NCCensusHook has done this
     show_backend()
     try:
         cfg = Config.fromstring(text, '.py')
@@ -67,7 +66,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _is_built_from(cfg: Mapping | None, model: nn.Module) -> bool:
     """False for a part of the model, such as a backbone that is called by itself."""
-    return cfg is not None and inner_model(cfg)['type'].endswith(type(model).__name__)
+    return cfg is not None and type_name(inner_model(cfg)) == type(model).__name__
 
 
 half_swap.before_first_training_forward = before_first_iteration

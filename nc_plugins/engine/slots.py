@@ -15,6 +15,7 @@ from ..layers import NCAffine, PositionalNorm
 from ..layers.census import layer_kind
 from ..layers.conv import NormalizedConv
 from ..layers.neighbours import neighbours
+from .usage import type_name
 
 _CONVOLUTIONS = {'NC', 'NC1d', 'NC2d', 'NC3d', 'NCWS', 'NCDeconv'}
 _NORMS = {'NC': NCAffine, 'NCAffine': NCAffine, 'PN': PositionalNorm}
@@ -40,7 +41,7 @@ def ignored_slots(cfg: Mapping, model: nn.Module) -> list[str]:
     if not isinstance(tree, Mapping):
         return []  # the Runner was given a model
     top = {key: value for key, value in cfg.items() if _is_slot(key, value)}
-    slots = [Slot(key, value['type'], model, frozenset()) for key, value in top.items()]
+    slots = [Slot(key, type_name(value), model, frozenset()) for key, value in top.items()]
     slots += [slot._replace(key=f'model.{slot.key}') for slot in _slots(inner_model(tree), model)]
     paths = {module: path for path, module in model.named_modules()}
     return [text for slot in slots if (text := _complaint(slot, paths))]
@@ -48,13 +49,13 @@ def ignored_slots(cfg: Mapping, model: nn.Module) -> list[str]:
 
 def inner_model(cfg: Mapping) -> Mapping:
     """The config of the model that NCModel converts; other configs as they are."""
-    return cfg['model'] if _name(cfg) == 'NCModel' else cfg
+    return cfg['model'] if type_name(cfg) == 'NCModel' else cfg
 
 
 def _slots(cfg: Mapping, module: nn.Module, path: str = '') -> Iterator[Slot]:
     for key, value in cfg.items():
         if _is_slot(key, value):
-            yield Slot(path + key, value['type'], module, _with_own(key, cfg, module))
+            yield Slot(path + key, type_name(value), module, _with_own(key, cfg, module))
         for name, part in _parts(key, value):
             yield from _slots(part, _child(module, name), f'{path}{name}.')
 
@@ -88,18 +89,12 @@ def _with_own(slot: str, cfg: Mapping, module: nn.Module) -> frozenset[nn.Module
 def _is_slot(key: str, value) -> bool:
     if not (isinstance(value, Mapping) and key.endswith('_cfg')):
         return False
-    return _name(value) in (_NORMS if 'norm' in key else _CONVOLUTIONS)
-
-
-def _name(cfg: Mapping) -> str:
-    """The type without a scope or a package: 'mmdet.ResNet' gives 'ResNet'."""
-    kind = cfg.get('type', '')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+    return type_name(value) in (_NORMS if 'norm' in key else _CONVOLUTIONS)
 
 
 def _complaint(slot: Slot, paths: Mapping[nn.Module, str]) -> str | None:
     if 'norm' in slot.key.rpartition('.')[2]:
-        what, wanted = 'norms', _NORMS[slot.type.rpartition('.')[2]]
+        what, wanted = 'norms', _NORMS[slot.type]
         kinds = ('NCAffine', 'PN', 'GN', 'BN', 'IN')
         found = [m for m in slot.module.modules() if layer_kind(m) in kinds]
     else:

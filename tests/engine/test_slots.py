@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import nc_plugins  # noqa: F401  registers
 from nc_plugins.engine.slots import ignored_slots
-from nc_plugins.layers import HalfSwapError
+from nc_plugins.layers import HalfSwapError, NCAffine
 from nc_plugins.ops import dispatch
 
 NC = {'conv_cfg': {'type': 'NC'}, 'norm_cfg': {'type': 'NC'}}
@@ -83,7 +83,11 @@ CASES = {
     'a model without NC': (config({'type': 'Deaf', **BN}), []),
     'a scope in the type': (
         config({'type': 'Deaf', 'conv_cfg': {'type': 'mmdet.NC'}}),
-        ["model.backbone.conv_cfg (type 'mmdet.NC') had no effect: Deaf"],
+        ["model.backbone.conv_cfg (type 'NC') had no effect: Deaf"],
+    ),
+    'a class as the type': (
+        config({'type': 'Deaf', 'norm_cfg': {'type': NCAffine}}),
+        ["model.backbone.norm_cfg (type 'NCAffine') had no effect: Deaf"],
     ),
     'the second of two heads': (
         config({'type': 'Deaf'}, {'type': 'Obedient', **NC}, {'type': 'Bare', **NC}),
