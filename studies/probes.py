@@ -68,6 +68,12 @@ Validation accuracy on the handwritten digits (%), mean ± standard deviation of
 it with `nc_plugins.convert`, and trains it on with batches of two and a learning rate of 0.01.
 Calibration uses 128 training images.
 """
+CALIBRATION_READING = """\
+Calibration makes GroupNorm keep nearly all accuracy at once. NC keeps about half of it, because it
+also divides by the standard deviation of each patch, which no gain or bias can restore. After 1,000
+steps the converted NC networks are within a percent of the BatchNorm network and ahead of those
+that were trained from scratch, with calibration or without.
+"""
 
 
 def probe_sections(files: Mapping[str, Sequence[dict]]) -> Iterator[str]:
@@ -78,7 +84,7 @@ def probe_sections(files: Mapping[str, Sequence[dict]]) -> Iterator[str]:
     if lines := files[SMOOTHNESS]:
         yield from (SMOOTHNESS_TEXT, smoothness_table(lines))
     if lines := files[CALIBRATION]:
-        yield from (CALIBRATION_TEXT, calibration_table(lines))
+        yield from (CALIBRATION_TEXT, calibration_table(lines), CALIBRATION_READING)
 
 
 def sensitivity_table(lines: Sequence[dict]) -> str:
