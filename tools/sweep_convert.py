@@ -39,7 +39,7 @@ resnetv2_50x1_bit rexnet_100 selecsls42 semnasnet_075 seresnext26d_32x4d skresne
 starnet_s1 tf_efficientnet_b0 tf_mobilenetv3_small_075 tinynet_e vgg11_bn visformer_tiny
 vit_tiny_r_s16_p8_224 xception41
 """
-LARGEST = 60e6  # parameters; of larger networks only the plan is made
+LARGEST = 200e6  # parameters; of larger networks only the plan is made
 COLUMNS = [
     'network',
     'BatchNorm',
@@ -79,11 +79,15 @@ def loss(model: nn.Module) -> torch.Tensor:
         }
         model.transform.min_size, model.transform.max_size = (size,), size
         return sum(model([torch.rand(3, size, size)] * 2, [target] * 2).values())
+    if module.endswith('.s3d'):
+        return _size(model(torch.rand(1, 3, 16, 224, 224)))
     if '.video.' in module:
         return _size(model(torch.rand(1, 3, 8, size, size)))
     config = getattr(model, 'default_cfg', {})
     if 'inception' in module:
         size = 299
+    elif module.endswith('.maxvit'):
+        size = 224
     elif config.get('fixed_input_size'):
         size = config['input_size'][-1]
     return _size(model(torch.rand(2, 3, size, size)))
