@@ -144,6 +144,8 @@ class BuildWithConfigs(build_py):
         for name in ('configs', 'tools'):
             caches = shutil.ignore_patterns('__pycache__')
             shutil.copytree(ROOT / name, target / name, ignore=caches)
+        for index in ROOT.glob('model-index.yml'):  # for `mim search`
+            shutil.copy(index, target)
 
 
 extensions, commands = cpu_backend()

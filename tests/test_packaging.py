@@ -41,7 +41,8 @@ def test_the_wheel(built):
         scripts.read_string(wheel.read(entry_points).decode())
     assert dict(scripts['console_scripts']) == {'nc': 'nc_cli:main'}
     package = files('nc_plugins', '.py', '.cpp', '.h') | {'nc_cli.py'}
-    brought = {f'nc_plugins/.mim/{name}' for name in files('configs') | files('tools')}
+    index = {path.name for path in ROOT.glob('model-index.yml')}
+    brought = {f'nc_plugins/.mim/{name}' for name in files('configs') | files('tools') | index}
     info = {name for name in names if '.dist-info/' in name}
     assert names - info - {'nc_plugins/csrc/.clang-format'} == package | brought
 
