@@ -54,7 +54,7 @@ def variant_of(name):
 
 
 def test_the_lists_above_name_every_file_on_disk():
-    assert {path.stem for path in (CONFIGS / 'classification').iterdir()} == {*ALL}
+    assert {path.stem for path in (CONFIGS / 'classification').glob('*.py')} == {*ALL}
     assert len(ALL) == 3 * 11 + 4
 
 

@@ -82,7 +82,9 @@ def trained(folder, backend, dtype, interval, *hooks, runner=ReliableRunner):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize('backend', ['auto', 'aten', 'reference'])
+@pytest.mark.parametrize(
+    'backend', ['auto', *(pytest.param(b, marks=pytest.mark.slow) for b in ('aten', 'reference'))]
+)
 def test_the_same_bits_with_any_number_of_validations(tmp_path, backend, dtype):
     results = [
         trained(tmp_path / str(i), backend, dtype, interval, NCCensusHook(), *hooks)

@@ -97,6 +97,7 @@ def test_a_model_that_has_trained_before_compiles():
     assert train(model, compiled) == pytest.approx(train(other, other), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_sizes_that_change():
     model = nn.Sequential(
         NCConv2d(3, 6, 3, bias=False, backend='aten'), NCAffine(6),
@@ -109,7 +110,7 @@ def test_sizes_that_change():
 
 
 @pytest.mark.skipif(shutil.which('g++') is None, reason='Inductor needs a C++ compiler on CPU')
-@pytest.mark.parametrize('backend', ['aten', 'cpu'])
+@pytest.mark.parametrize('backend', [pytest.param('aten', marks=pytest.mark.slow), 'cpu'])
 def test_inductor(backend):
     """In channels_last, where what a custom operator promises of its strides is put to the test."""
     layers = (NCConv2d(3, 6, 1, bias=False, backend='aten'), NCAffine(6))

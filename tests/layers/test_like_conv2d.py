@@ -158,7 +158,7 @@ def test_export_with_dynamic_sizes(backend, joined):
 @pytest.mark.parametrize(
     ('backend', 'joined'),
     [
-        pytest.param(name, joined, marks=() if joined and name != 'reference' else pytest.mark.slow)
+        pytest.param(name, joined, marks=() if joined and name == 'cpu' else pytest.mark.slow)
         for name in BACKENDS
         for joined in (True, False)
     ],

@@ -1,4 +1,4 @@
-"""Wrong configs end in a sentence: a few random edits here, any number with config_fuzz.py."""
+"""Wrong configs end in a sentence: random edits, any number of them with config_fuzz.py."""
 
 import os
 import subprocess
@@ -15,14 +15,11 @@ if not hasattr(os, 'fork'):
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(
-    ('edits', 'task', 'seconds'),
-    [(5, 'classification', 300), pytest.param(400, '', 3600, marks=pytest.mark.slow)],
-)
-def test_random_edits(edits, task, seconds):
-    options = ['--seed', '0', '--edits', str(edits), '--task', task]
+@pytest.mark.slow
+def test_random_edits():
+    options = ['--seed', '0', '--edits', '400']
     command = [sys.executable, str(ROOT / 'tests/reliability/config_fuzz.py'), *options]
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ' 0 traceback, 0 hang, 0 crash, 0 leftovers' in done.stdout.splitlines()[-1]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import train
 
+from nc_plugins.engine.safe_loading import load_checkpoint
 from nc_plugins.layers import NCAffine, NCConv2d
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -22,7 +23,7 @@ def arguments(work_dir, batch, accumulate=1, epochs=2, resume=()):
 def outcome(work_dir):
     """(weights, training losses of the epochs, record) of a finished training."""
     checkpoint = Path((work_dir / 'last_checkpoint').read_text())
-    weights = torch.load(checkpoint, weights_only=False)['state_dict']
+    weights = load_checkpoint(checkpoint)['state_dict']
     events = [json.loads(x) for x in (work_dir / 'history.jsonl').read_text().splitlines()]
     losses = [e['losses']['loss'] for e in events if e['event'] == 'train']
     return weights, losses, json.loads((work_dir / 'record.json').read_text())

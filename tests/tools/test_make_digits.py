@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import make_digits
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
@@ -26,23 +27,28 @@ def run(*args, env=None):
     )
 
 
-def test_it_writes_once_then_skips_then_rejects_other_parameters(tmp_path):
+def test_it_writes_once_then_skips_then_rejects_other_parameters(tmp_path, monkeypatch, capsys):
     dest = tmp_path / 'digits'
-    scenes = ['--scenes-train', '3', '--scenes-val', '2']
-    first = run(dest, *scenes)
-    assert (first.returncode, first.stderr) == (0, '')
+
+    def call(*options):
+        scenes = ['--scenes-train', '3', '--scenes-val', '2']
+        monkeypatch.setattr(sys, 'argv', ['make_digits.py', str(dest), *scenes, *options])
+        return make_digits.main(), *capsys.readouterr()
+
+    code, said, errors = call()
+    assert (code, errors) == (0, '')
     for word in ('folder', 'coco, voc 3 train scenes', 'unpaired', 'written in'):
-        assert word in first.stdout
+        assert word in said
     layouts = ['coco', 'folder', 'manifest.json', 'unpaired', 'voc']
     assert sorted(p.name for p in dest.iterdir()) == layouts
     times = {p: p.stat().st_mtime_ns for p in dest.rglob('*')}
-    second = run(dest, *scenes)
-    assert (second.returncode, second.stderr) == (0, '')
-    assert 'complete already' in second.stdout
-    third = run(dest, *scenes, '--seed', '7')
-    assert third.returncode == 1
-    assert third.stderr.startswith('error: ') and third.stderr.count('\n') == 1
-    assert 'seed=0, but now requested with seed=7' in third.stderr
+    code, said, errors = call()
+    assert (code, errors) == (0, '')
+    assert 'complete already' in said
+    code, _, errors = call('--seed', '7')
+    assert code == 1
+    assert errors.startswith('error: ') and errors.count('\n') == 1
+    assert 'seed=0, but now requested with seed=7' in errors
     assert {p: p.stat().st_mtime_ns for p in dest.rglob('*')} == times
 
 
