@@ -53,9 +53,9 @@ def main() -> int:
 
 def unknown(command: str) -> str:
     """The sentence for an unknown command. It may be meant for netcat, which is also called nc."""
-    scripts = Path(sys.argv[0]).resolve().parent
+    ours = {Path(sys.argv[0]).resolve().parent, Path(sys.executable).parent.resolve()}
     folders = os.environ.get('PATH', '').split(os.pathsep)
-    others = os.pathsep.join(f for f in folders if Path(f).resolve() != scripts)
+    others = os.pathsep.join(f for f in folders if Path(f).resolve() not in ours)
     netcat = shutil.which('nc', path=others)
     hint = f'; this is the nc of nc_plugins, and netcat is {netcat}' if netcat else ''
     return f'nc has no command {command!r}, wanted one of {", ".join(COMMANDS)}{hint}'

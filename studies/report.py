@@ -56,7 +56,8 @@ INTRO = """\
 
 `python studies/report.py` writes this page from the CSV files beside it. `python studies/run.py`
 trains what is missing. [The protocol](../protocol.md) defines data, training, learning rates and
-statistics, and was written before the first training. Do not edit this page by hand.
+statistics of the comparison of norms. The other sections are separate studies, which it does not
+cover. Do not edit this page by hand.
 """
 NOTES = """\
 Accuracies are top-1 in percent on the 10,000 test images, mean ± standard deviation over the
@@ -81,6 +82,11 @@ def page(rows: Mapping[str, Row], files: Mapping[str, Sequence[dict]]) -> str:
         files: the lines of the other CSV files by name.
     """
     parts = [INTRO]
+    if not any(row.split == TEST for row in rows.values()):
+        parts.append(
+            f'The comparison of norms has no result yet: {len(rows)} trainings have finished, all '
+            'of them to choose learning rates.'
+        )
     for question in QUESTIONS:
         section = list(question_section(question, rows))
         if section:
@@ -179,10 +185,11 @@ def tuning_table(question: Question, rows: Mapping[str, Row]) -> str:
     rates = [rate for rate in RATES if any(rate in values for values in tuning.values())]
     lines = []
     for setting, values in tuning.items():
-        best = max(values.values(), default=None)
-        cells = (f'{values[rate]:.1f}' if rate in values else '' for rate in rates)
-        bold = (f'**{cell}**' if cell and cell == f'{best:.1f}' else cell for cell in cells)
-        lines.append([label(setting), *bold])
+        cells = {rate: f'{values[rate]:.1f}' if rate in values else '' for rate in rates}
+        if values:
+            best = max(sorted(values), key=values.get)
+            cells[best] = f'**{cells[best]}**'
+        lines.append([label(setting), *cells.values()])
     return markdown((['method', *(f'{rate:g}' for rate in rates)], lines))
 
 
@@ -191,14 +198,15 @@ def conditions(rows: Sequence[Row]) -> str:
     if not rows:
         return ''
     devices = ', '.join(sorted({row.device for row in rows}))
-    commits = ', '.join(sorted({row.commit[:10] for row in rows}))
+    commits = ', '.join(sorted({row.commit[:10] + row.commit[40:] for row in rows}))
+    threads = ', '.join(sorted({str(row.threads) for row in rows}))
     dates = sorted(row.utc_end[:10] for row in rows)
     hours = sum(row.seconds for row in rows) / 3600
     torches = ', '.join(sorted({row.torch for row in rows}))
     return (
         f'## Conditions\n\n{len(rows)} trainings from {dates[0]} to {dates[-1]}, {hours:.1f} hours '
-        f'in all, one thread each, on {devices}, torch {torches}, commits {commits}. Other '
-        'programs ran on the machine, so the speeds in runs.csv mean little.'
+        f'in all, CPU threads: {threads}, on {devices}, torch {torches}, commits {commits}. '
+        'Other programs ran on the machine, so the speeds in runs.csv mean little.'
     )
 
 

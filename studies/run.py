@@ -21,7 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from nc_plugins.report import Job, Screen, run_jobs  # noqa: E402
+from nc_plugins.engine.config_files import read_config  # noqa: E402
+from nc_plugins.report import Job, Screen, fingerprint, run_jobs  # noqa: E402
 from studies.results import epochs_of, read_rows, row_of, write_rows  # noqa: E402
 from studies.worklist import QUESTIONS, Question, Trial, trials  # noqa: E402
 
@@ -50,10 +51,11 @@ def train(some: Sequence[Trial], jobs: int, screen: Screen) -> bool:
 def job_of(trial: Trial) -> Job:
     config = f'studies/configs/{trial.setting.config}.py'
     folder = RUNS / trial.name
+    resolved = read_config(config, import_modules=False).to_dict()
+    name = fingerprint(resolved, trial.options)
     command = [sys.executable, 'tools/train.py', config, '--work-dir', str(folder)]
-    # The name says all that a fingerprint would.
-    command += ['--cfg-options', f'run_fingerprint={trial.name}', *trial.options]
-    return Job(config, trial.seed, folder, trial.name, command, task='micro-batch')
+    command += ['--cfg-options', f'run_fingerprint={name}', *trial.options]
+    return Job(config, trial.seed, folder, name, command, task='micro-batch')
 
 
 def main() -> int:
@@ -82,8 +84,8 @@ def main() -> int:
             if time.monotonic() > end:
                 screen.line('the time is over')
                 return 0
-            # A few at a time, so that the files are never far behind.
-            if not train(some[: 2 * args.jobs], args.jobs, screen):
+            # Few at a time, so that the files are never far behind.
+            if not train(some[: args.jobs], args.jobs, screen):
                 return 1
     return 0
 

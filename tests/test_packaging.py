@@ -40,7 +40,7 @@ def test_the_wheel(built):
         scripts = configparser.ConfigParser()
         scripts.read_string(wheel.read(entry_points).decode())
     assert dict(scripts['console_scripts']) == {'nc': 'nc_cli:main'}
-    package = files('nc_plugins', '.py', '.cpp', '.h') | {'nc_cli.py'}
+    package = files('nc_plugins', '.py', '.cpp', '.h', '.html', '.css') | {'nc_cli.py'}
     index = {path.name for path in ROOT.glob('model-index.yml')}
     brought = {f'nc_plugins/.mim/{name}' for name in files('configs') | files('tools') | index}
     info = {name for name in names if '.dist-info/' in name}
@@ -51,8 +51,8 @@ def test_the_wheel(built):
 def test_the_source_distribution(built):
     with tarfile.open(next(built.glob('*.tar.gz'))) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
-    folders = ('benchmarks', 'configs', 'docs', 'nc_plugins', 'requirements', 'tests', 'tools')
-    for folder in folders:
+    code = ('benchmarks', 'configs', 'nc_plugins', 'studies', 'tests', 'tools')
+    for folder in (*code, 'docs', 'requirements'):
         assert files(folder) <= names
     assert {'Makefile', 'README.md', 'LICENSE', 'pyproject.toml', 'setup.py', 'nc_cli.py'} <= names
     assert not [name for name in names if name.endswith(('.pyc', '.so'))]

@@ -39,15 +39,16 @@ class CalibrateHook(Hook):
             return
         options = copy.deepcopy(runner.cfg.model)
         del options['type']
-        model = self._original(options.pop('model'), runner)
+        preprocessor = options.pop('data_preprocessor', runner.cfg.get('data_preprocessor'))
+        model = self._original(options.pop('model'), preprocessor, runner)
         _, report = convert(model, calibrate=self._batches(runner), **options)
         runner.logger.info(f'calibrated on {self.images} images: {report.summary()}')
         unwrapped(runner.model).load_state_dict(model.state_dict())
 
-    def _original(self, config: dict, runner) -> nn.Module:
+    def _original(self, config: dict, preprocessor: dict | None, runner) -> nn.Module:
         """The model before its conversion, with the weights that the run starts from."""
-        if runner.cfg.get('data_preprocessor'):
-            config.setdefault('data_preprocessor', runner.cfg.data_preprocessor)
+        if preprocessor:
+            config.setdefault('data_preprocessor', preprocessor)
         model = MODELS.build(config)
         model.init_weights()
         if runner.cfg.get('load_from'):

@@ -280,13 +280,13 @@ def _split(metrics: Mapping, classes: Sequence[str]) -> tuple[dict, dict]:
     precisions = {f'{name}_precision': name for name in classes}
     for key, value in metrics.items():
         prefix, slash, name = key.partition('/')
-        if isinstance(value, (list, tuple)) and classes and len(value) == len(classes):
-            values = zip(classes, map(float, value), strict=True)
-            per_class[key.removesuffix('_classwise')] = dict(values)
-        elif slash and name in precisions:
-            per_class.setdefault(f'{prefix}/precision', {})[precisions[name]] = float(value)
-        elif not isinstance(value, str):
-            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # no numbers
+            if isinstance(value, (list, tuple)) and classes and len(value) == len(classes):
+                values = dict(zip(classes, map(float, value), strict=True))
+                per_class[key.removesuffix('_classwise')] = values
+            elif slash and name in precisions:
+                per_class.setdefault(f'{prefix}/precision', {})[precisions[name]] = float(value)
+            elif not isinstance(value, str):
                 numbers[key] = float(value)
     return numbers, per_class
 
@@ -315,7 +315,7 @@ def _device_name(device: torch.device) -> str:
 def _commit() -> str | None:
     """Git commit of this package, with '+dirty' after changes; None without git.
 
-    New files and changes in docs do not count, because a training does not read them.
+    Changes in docs do not count, because a training does not read them, and new files do not.
     """
     package = Path(__file__).resolve().parents[1]
 

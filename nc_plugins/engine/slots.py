@@ -40,6 +40,8 @@ def ignored_slots(cfg: Mapping, model: nn.Module) -> list[str]:
     tree = cfg.get('model')
     if not isinstance(tree, Mapping):
         return []  # the Runner was given a model
+    if type_name(tree) == 'NCModel' and tree.get('to', 'NC') not in ('NC', 'NCWS'):
+        return []  # it replaces the layers of the slots
     top = {key: value for key, value in cfg.items() if _is_slot(key, value)}
     slots = [Slot(key, type_name(value), model, frozenset()) for key, value in top.items()]
     slots += [slot._replace(key=f'model.{slot.key}') for slot in _slots(inner_model(tree), model)]

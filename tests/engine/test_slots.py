@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-import nc_plugins  # noqa: F401  registers
+import nc_plugins
 from nc_plugins.engine.slots import ignored_slots
 from nc_plugins.layers import HalfSwapError, NCAffine
 from nc_plugins.ops import dispatch
@@ -180,3 +180,10 @@ def test_a_config_whose_text_cannot_be_read_trains(tmp_path):
     """mmengine writes infinity as inf, which is no name in Python."""
     cfg = config({'type': 'Deaf', **NC}, {'type': 'Obedient', **NC}, limit=float('inf'))
     assert 'had no effect' not in train(tmp_path, cfg)
+
+
+@pytest.mark.parametrize(('to', 'count'), [('GN', 0), ('BN', 0), ('NC', 1)])
+def test_a_conversion_to_another_norm_replaces_the_layers_of_the_slots(to, count):
+    cfg = {'model': {'type': 'NCModel', 'to': to, 'model': {'type': 'Bare', **NC}}}
+    model = nc_plugins.convert(MODELS.build(cfg['model']['model']), to=to)[0]
+    assert len(ignored_slots(cfg, model)) == count

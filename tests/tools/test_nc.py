@@ -1,5 +1,6 @@
 """The command nc: every subcommand is the program of the same name in tools/."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,9 @@ def test_an_unknown_command_may_be_meant_for_netcat(nc, tmp_path, monkeypatch):
     assert 'netcat' not in err and err.count('\n') == 1
     (tmp_path / 'nc').write_text('#!/bin/sh\n')
     (tmp_path / 'nc').chmod(0o755)
+    # As `python -m nc_plugins`, beside whose Python this command may be installed.
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(tmp_path)])
+    monkeypatch.setenv('PATH', path)
     assert f'and netcat is {tmp_path / "nc"}' in nc('-z', 'localhost', '80')[2]
 
 
