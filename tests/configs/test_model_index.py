@@ -29,12 +29,17 @@ def index():
 
 @pytest.fixture(scope='module')
 def measured() -> dict[str, list[dict[str, str]]]:
-    """The finished runs of docs/results by config."""
-    runs: dict[str, list[dict[str, str]]] = {}
+    """The finished runs of docs/results by config, those of the newest comparison."""
+    newest: dict[str, list[dict[str, str]]] = {}
     for file in ROOT.glob('docs/results/*/results.csv'):
+        runs: dict[str, list[dict[str, str]]] = {}
         for row in csv.DictReader(file.open()):
             runs.setdefault(row['config'], []).append(row)
-    return runs
+        for config, rows in runs.items():
+            newest[config] = max(
+                newest.get(config, rows), rows, key=lambda some: some[0]['utc_end']
+            )
+    return newest
 
 
 def test_every_config_is_listed_once(index):
