@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = f"""
 _base_ = '{ROOT}/configs/deeplab/deeplabv3plus_r18-d8_nc_1xb2_digits.py'
 pipeline = [
-    dict(type='LoadImage'), dict(type='LoadSegMap', num_classes=11),
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
     dict(type='RandomResize', scale=(128, 128), ratio_range=(0.5, 1.5), keep_ratio=True),
     dict(type='PackSegInputs')]
 train_dataloader = dict(batch_size=1, num_workers=1, dataset=dict(pipeline=pipeline))

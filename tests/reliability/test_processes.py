@@ -110,7 +110,7 @@ def test_a_port_in_use_gives_a_sentence(capsys):
 )
 def test_no_process_of_a_training_remains(whom, how, code, sentence, config, start, tmp_path):
     work_dir, options = tmp_path / 'work', ['--cfg-options', 'train_cfg.max_epochs=10000']
-    options += ['train_dataloader.num_workers=1']
+    options += ['train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True']
     script = TOOLS / 'dist_train.sh'
     launcher = start('bash', script, config(), 2, '--work-dir', work_dir, *options)
     deadline = time.monotonic() + 120
