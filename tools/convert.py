@@ -19,7 +19,12 @@ with required_imports():
     from nc_plugins.convert.kinds import TARGETS
     from nc_plugins.convert.openmmlab import convert_config
     from nc_plugins.engine.model import build_model
-    from nc_plugins.engine.runner import add_config_options, edited_config
+    from nc_plugins.engine.runner import (
+        add_config_options,
+        add_conversion_options,
+        conversion_options,
+        edited_config,
+    )
     from nc_plugins.engine.usage import UsageError
 
 
@@ -30,15 +35,7 @@ def parse_args(argv=None):
     parser.add_argument('config', help='config file of mmpretrain, mmdet, mmseg or your own')
     parser.add_argument('--out', type=Path, metavar='FILE', help='where to write the config')
     parser.add_argument('--to', choices=TARGETS, default='NC', help='default NC')
-    parser.add_argument(
-        '--keep', nargs='+', metavar='PATH', help='modules that stay, such as backbone.stem'
-    )
-    parser.add_argument(
-        '--depthwise',
-        choices=['keep', 'convert'],
-        default='keep',
-        help='whether depthwise convolutions stay or become NC, default keep',
-    )
+    add_conversion_options(parser)
     parser.add_argument('--dry-run', action='store_true', help='print the plan, write nothing')
     parser.add_argument('--force', action='store_true', help='overwrite FILE')
     add_config_options(parser)
@@ -49,9 +46,7 @@ def convert(args):
     if not args.dry_run:
         check_out(args)
     cfg = edited_config(args.config, args.cfg_options)
-    options = {'keep': args.keep} if args.keep else {}
-    if args.depthwise != 'keep':
-        options['depthwise'] = args.depthwise
+    options = conversion_options(args)
     try:
         _, plan = nc_plugins.convert(build_model(cfg), args.to, **options, dry_run=True)
     except ValueError as error:  # a path in --keep that the model does not have

@@ -65,6 +65,23 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_conversion_options(parser: argparse.ArgumentParser) -> None:
+    """Add --keep and --depthwise, the options of a conversion."""
+    parser.add_argument(
+        '--keep', nargs='+', metavar='PATH', help='with --to: modules that stay, as backbone.stem'
+    )
+    parser.add_argument(
+        '--depthwise',
+        choices=['keep', 'convert'],
+        help='with --to: whether depthwise convolutions stay or become NC, default keep',
+    )
+
+
+def conversion_options(args: argparse.Namespace) -> dict:
+    """The options of a conversion in ``args``, as keys of NCModel."""
+    return {key: value for key in ('keep', 'depthwise') if (value := getattr(args, key))}
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that OpenMMLab's train.py and test.py share."""
     parser.add_argument(
@@ -76,6 +93,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TARGETS,
         help='convert the model to this kind of normalisation, see docs/convert.md',
     )
+    add_conversion_options(parser)
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
@@ -111,8 +129,11 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = edited_config(args.config, args.cfg_options)
     name = Path(args.config).stem
+    options = conversion_options(args)
+    if options and not args.to:
+        raise UsageError(f'--{next(iter(options))} is an option of a conversion: add --to')
     if args.to:
-        convert_config(cfg, args.to)
+        convert_config(cfg, args.to, **options)
         name += f'_to-{args.to.lower()}'
 
     cfg.launcher = args.launcher

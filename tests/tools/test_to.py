@@ -36,6 +36,21 @@ def test_the_model_is_converted_and_its_options_and_names_stay(to, conv, norm):
     assert model.state_dict().keys() >= names
 
 
+def test_modules_can_be_kept():
+    arguments = [str(ROOT / DIGITS), '--to', 'NC', '--keep', 'backbone.layer4', '*.downsample']
+    cfg = load_config(train.parse_args([*arguments, '--cfg-options', *NARROW]))
+    init_default_scope('mmpretrain')
+    counts = layer_census(MODELS.build(cfg.model))
+    # 5 of 20 pairs are in layer4, and 2 more convolutions in a downsample.
+    assert (counts['NC'], counts['conv'], counts['GN']) == (13, 7, 7)
+
+
+@pytest.mark.parametrize('options', [['--keep', 'backbone'], ['--depthwise', 'convert']])
+def test_options_of_a_conversion_need_one(options):
+    with pytest.raises(UsageError, match=f'{options[0]} is an option of a conversion: add --to'):
+        load_config(train.parse_args([str(ROOT / DIGITS), *options]))
+
+
 def test_imports_are_not_options():
     """They run when the config file is read, so an option would have no effect."""
     args = train.parse_args([str(ROOT / DIGITS), '--cfg-options', 'custom_imports.imports=[json]'])
