@@ -7,7 +7,6 @@ python benchmarks/report.py --check    # exit 1 if docs/benchmarks is out of dat
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 import results
 from cases import CASES, Conv, Model
+from plots import PLOTTED, plot
 from results import Row, geometric_mean
 from targets import CPU_TARGETS, GPU_TARGETS, Table, Target, target_table
 
@@ -226,7 +226,7 @@ def pages(rows: Sequence[Row]) -> dict[str, str | Callable[[], bytes]]:
     text = [INTRO, *_targets(rows), *_losses(rows), CAVEATS]
     for section in _sections(rows):
         text.append(f'## {section.title}\n\n{section.where}. {_origin(section.rows)}\n')
-        plotted = [r for r in section.rows if r['system'] == 'nc' and r['metric'] in _PLOTTED]
+        plotted = [r for r in section.rows if r['system'] == 'nc' and r['metric'] in PLOTTED]
         if len({r['case'] for r in plotted}) > 2:
             name = f'{section.group}-{section.mode}-{section.where.slug}.png'
             title = f'{section.title.rpartition(",")[0]}\n{section.where}'
@@ -306,34 +306,6 @@ def _origin(rows: Sequence[Row]) -> str:
 
 
 _LOSSES_SHOWN = 5  # cases listed in a row of the table of losses
-_PLOTTED = {'time / conv+gn': '#0072B2', 'time / conv': '#E69F00'}  # metric -> colour
-
-
-def plot(rows: Sequence[Row], title: str) -> bytes:
-    """A PNG with a bar per shape and ratio, and its quantiles as a line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    cases = unique(row['case'] for row in rows)[::-1]  # matplotlib draws from the bottom
-    canvas = Canvas(figsize=(7.5, 1.4 + 0.3 * len(cases)), dpi=100, layout='constrained')
-    FigureCanvasAgg(canvas)
-    ax = canvas.subplots()
-    for i, (metric, colour) in enumerate(_PLOTTED.items()):
-        those = [row for row in rows if row['metric'] == metric]
-        at = [cases.index(row['case']) + 0.2 - 0.4 * i for row in those]
-        low, middle, high = ([float(row[q]) for row in those] for q in ('q20', 'q50', 'q80'))
-        ax.barh(at, middle, 0.38, color=colour, label=f'NC / ({metric.split(" / ")[1]})')
-        ax.hlines(at, low, high, color='black', linewidth=1)
-    ax.axvline(1, color='black', linewidth=0.8)
-    ax.set_yticks(range(len(cases)), [CASES[case].label for case in cases], fontsize=8)
-    ax.set(xlabel='ratio, lower is better for NC')
-    ax.set_title(title, fontsize=9)
-    ax.margins(y=0.01)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.legend(fontsize=8, frameon=False, loc='lower right')
-    file = io.BytesIO()
-    canvas.savefig(file, format='png')
-    return file.getvalue()
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
