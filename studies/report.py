@@ -215,6 +215,16 @@ def read_files() -> dict[str, list[dict]]:
     return {name: read_lines(FOLDER / name) for name in (SENSITIVITY, SMOOTHNESS, CALIBRATION)}
 
 
+def figures(rows: Mapping[str, Row], files: Mapping[str, Sequence[dict]]) -> dict[str, bytes]:
+    """The figures of the page by file name."""
+    batch2 = next(question for question in QUESTIONS if question.name == 'batch2')
+    curves = {label(setting): tuning_runs(setting, rows) for setting in batch2.settings}
+    return {
+        'rates.png': rates_png(curves),
+        'sensitivity.png': sensitivity_png(files[SENSITIVITY]),
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -224,18 +234,15 @@ def main() -> int:
     rows = read_rows()
     files = read_files()
     text = page(rows, files)
-    path = FOLDER / PAGE
-    if args.check:
-        if path.read_text() == text:
-            return 0
-        print(f'{path} is out of date: run python studies/report.py', file=sys.stderr)
-        return 1
-    path.write_text(text)
-    batch2 = next(question for question in QUESTIONS if question.name == 'batch2')
-    curves = {label(setting): tuning_runs(setting, rows) for setting in batch2.settings}
-    (FOLDER / 'rates.png').write_bytes(rates_png(curves))
-    (FOLDER / 'sensitivity.png').write_bytes(sensitivity_png(files[SENSITIVITY]))
-    return 0
+    contents = {PAGE: text.encode(), **figures(rows, files)}
+    if not args.check:
+        for name, content in contents.items():
+            (FOLDER / name).write_bytes(content)
+        return 0
+    old = [name for name, content in contents.items() if (FOLDER / name).read_bytes() != content]
+    if old:
+        print(f'{", ".join(old)}: out of date, run python studies/report.py', file=sys.stderr)
+    return int(bool(old))
 
 
 if __name__ == '__main__':

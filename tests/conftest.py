@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # `make test` runs one process per core. The processes that tests start inherit the variable.
 os.environ['OMP_NUM_THREADS'] = '1'
@@ -123,3 +124,18 @@ def same_state_in_every_file() -> Iterator[None]:
 def same_state_in_every_test() -> Iterator[None]:
     with same_state():
         yield
+
+
+@pytest.fixture(scope='session')
+def tiny_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder {train,val}/<0..9>/*.png with 2 and 1 images of noise a class."""
+    cv2 = pytest.importorskip('cv2')
+    root = tmp_path_factory.mktemp('digits')
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 2), ('val', 1)):
+        for label in range(10):
+            (root / split / str(label)).mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                cv2.imwrite(str(root / split / str(label) / f'{i}.png'), image)
+    return root

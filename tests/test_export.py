@@ -18,7 +18,7 @@ from nc_plugins.layers import (
 from nc_plugins.layers.stock import StockConv, use_stock_operators
 from nc_plugins.ops import reference
 
-from .layers.models import pair, randomize
+from .layers.models import NormFirst, pair, randomize
 
 SHAPES = ((3, 4, 13, 14), (1, 4, 16, 11))
 LAYERS = {
@@ -189,14 +189,6 @@ def test_an_axis_that_the_model_fixes_is_named(tmp_path):
 
 
 def test_a_wrong_join_is_an_error(tmp_path):
-    class NormFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.norm = NCConv2d(4, 4, 3), NCAffine(4, allow_plain=True)
-
-        def forward(self, x):
-            return self.conv(self.norm(x))
-
     with pytest.raises(RuntimeError, match='norm is joined with conv'):
         nc_plugins.export(NormFirst(), tmp_path / 'm.pt2', torch.randn(1, 4, 5, 5), 'torch')
 

@@ -34,7 +34,7 @@ with required_imports():
     from mmengine.structures import PixelData
     from mmpretrain.structures import DataSample
     from mmseg.structures import SegDataSample
-    from sweep_page import Row, fill, origin, sentence, total
+    from sweep_page import Row, fill, sentence, total
     from torch import nn
 
     import nc_plugins
@@ -136,7 +136,7 @@ def _reason(rows: dict, row) -> str:
     return row.reason
 
 
-def text(rows: list[Row]) -> str:
+def text(rows: list[Row], origin: str) -> str:
     """What stands above the table."""
     norms, to_nc, to_gn, stay = (total(rows, column) for column in range(1, 5))
     trained = [row[0] for row in rows if row[-1].startswith('trains')]
@@ -148,7 +148,7 @@ def text(rows: list[Row]) -> str:
     return f"""# Upstream configs converted to NC
 
 Written by `python tools/sweep_configs.py --out docs/convert-configs.md` on
-{origin(torch, mmdet, mmseg, mmpretrain)}.
+{origin}.
 
 Of each folder that the script lists, the config with the shortest name is taken. Its model is built
 with random weights, converted with the defaults of `--to NC`, and trained for one step on two
@@ -189,9 +189,9 @@ def main(argv=None) -> int:
     parser.add_argument('--only', default='', help='configs whose scope and folder contain this')
     args = parser.parse_args(argv)
     warnings.simplefilter('ignore')
-    fill(args.out, COLUMNS, jobs(args.only), text)
+    fill(args.out, COLUMNS, jobs(args.only), text, (torch, mmdet, mmseg, mmpretrain))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(run_tool(main, OSError))
+    sys.exit(run_tool(main, (OSError, ValueError)))

@@ -21,7 +21,7 @@ with required_imports():
     import timm
     import torch
     import torchvision
-    from sweep_page import Row, fill, origin, sentence, total
+    from sweep_page import Row, fill, sentence, total
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -143,14 +143,14 @@ def row(build: Callable[[], nn.Module]) -> Row | None:
     return [*map(str, counts), 'trains' if small else 'too large']
 
 
-def text(rows: list[Row]) -> str:
+def text(rows: list[Row], origin: str) -> str:
     """What stands above the table."""
     to_nc, to_gn, stay = (total(rows, column) for column in (3, 4, 5))
     results = [row[-1] for row in rows]
     return f"""# Networks converted to NC
 
 Written by `python tools/sweep_convert.py --out docs/convert-networks.md` on
-{origin(torch, torchvision, timm)}.
+{origin}.
 
 "BatchNorm" counts the BatchNorm layers of a network. The counts of norms also include its
 GroupNorm layers. "trains" means: one training step on small random pictures with finite gradients,
@@ -171,9 +171,9 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     warnings.simplefilter('ignore')
     jobs = ((name, partial(row, build)) for name, build in networks() if args.only in name)
-    fill(args.out, COLUMNS, jobs, text)
+    fill(args.out, COLUMNS, jobs, text, (torch, torchvision, timm))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(run_tool(main, OSError))
+    sys.exit(run_tool(main, (OSError, ValueError)))

@@ -85,7 +85,7 @@ def check_command(command: str, check_program) -> None:
         name, *arguments = words[1 if program == 'nc' else 3 :]
         program = f'tools/{name.replace("-", "_")}.py'
     for word in words:
-        if re.match(r'(configs|tools|tests|benchmarks)/', word):
+        if re.match(r'(configs|tools|tests|benchmarks|studies)/', word):
             assert exists(word), f'there is no {word}'
     if program == 'make':
         subprocess.run(['make', '-n', *arguments], cwd=ROOT, check=True, capture_output=True)

@@ -6,7 +6,16 @@ import pytest
 
 from .pages import PAGES, ROOT, anchors, code_spans, exists, links
 
-FOLDERS = ('benchmarks', 'configs', 'docs', 'nc_plugins', 'requirements', 'tests', 'tools')
+FOLDERS = (
+    'benchmarks',
+    'configs',
+    'docs',
+    'nc_plugins',
+    'requirements',
+    'studies',
+    'tests',
+    'tools',
+)
 NOT_IN_THE_REPOSITORY = {
     'docs/_build': 'written by make docs',
     'nc_plugins/.mim': 'in the wheel',

@@ -22,6 +22,17 @@ def pair(layer=NCConv2d, **options):
     return randomize(nn.Sequential(layer(4, 6, **options), NCAffine(6)).double())
 
 
+class NormFirst(nn.Module):
+    """Joins by structure, but its norm does not receive the output of its convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = NCConv2d(4, 4, 3), NCAffine(4, allow_plain=True)
+
+    def forward(self, x):
+        return self.conv(self.norm(x))
+
+
 def split_copy(model):
     other = copy.deepcopy(model)
     split_affines(other)

@@ -18,7 +18,7 @@ from nc_plugins.layers import (
     layer_census,
 )
 
-from .models import X, pair, randomize
+from .models import NormFirst, X, pair, randomize
 
 KINDS = {
     'pair': (NCConv2d, {}, X),
@@ -119,14 +119,6 @@ def test_copies_pickles_dtypes_and_graphs():
 
 
 def test_a_wrong_join_is_an_error_here_too():
-    class NormFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.norm = NCConv2d(4, 4, 3), NCAffine(4, allow_plain=True)
-
-        def forward(self, x):
-            return self.conv(self.norm(x))
-
     with pytest.raises(RuntimeError, match='norm is joined with conv'):
         nc_plugins.deploy(NormFirst().double())(X)
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 HERE = Path(__file__).resolve().parent
@@ -33,23 +32,8 @@ visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
 """
 
 
-@pytest.fixture(scope='session')
-def images(tmp_path_factory):
-    """{train,val}/<0..9>/*.png, 2 and 1 images a class."""
-    cv2 = pytest.importorskip('cv2')
-    root = tmp_path_factory.mktemp('digits')
-    rng = np.random.default_rng(0)
-    for split, count in (('train', 2), ('val', 1)):
-        for label in range(10):
-            (root / split / str(label)).mkdir(parents=True)
-            for i in range(count):
-                image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                cv2.imwrite(str(root / split / str(label) / f'{i}.png'), image)
-    return root
-
-
 @pytest.fixture
-def config(images, tmp_path):
+def config(tiny_digits, tmp_path):
     """Writes a config of two epochs with 20 images each, and returns its path."""
     pytest.importorskip('mmpretrain')
 
@@ -57,7 +41,8 @@ def config(images, tmp_path):
         # A name of its own: mmengine names its logger after the config and the second.
         path = tmp_path / f'{tmp_path.name}_{norm}_{double}.py'
         model, preprocessor = ('Double', 'Double') if double else ('Image', 'ClsData')
-        names = dict(root=ROOT, images=images, norm=norm, model=model, preprocessor=preprocessor)
+        names = dict(root=ROOT, images=tiny_digits, norm=norm)
+        names.update(model=model, preprocessor=preprocessor)
         path.write_text(CONFIG.format(**names) + more)
         return str(path)
 

@@ -1,11 +1,15 @@
 """The page of the study follows from its CSV files."""
 
-import pytest
+import io
+
+import numpy as np
+from PIL import Image
 
 from studies.probes import calibration_table, smoothness_table
 from studies.report import (
     PAGE,
     accuracy_table,
+    figures,
     final_runs,
     page,
     read_files,
@@ -58,9 +62,12 @@ def test_the_best_learning_rate_is_bold():
     ]
 
 
-@pytest.mark.parametrize('name', ['rates.png', 'sensitivity.png'])
-def test_the_figures_are_beside_the_page(name):
-    assert (FOLDER / name).read_bytes().startswith(b'\x89PNG')
+def test_the_committed_figures_are_those_of_the_committed_files():
+    """Compared as pixels, which do not depend on the compression of the PNG."""
+    for name, content in figures(read_rows(), read_files()).items():
+        assert (FOLDER / name).read_bytes().startswith(b'\x89PNG')
+        drawn, committed = (np.asarray(Image.open(f)) for f in (io.BytesIO(content), FOLDER / name))
+        np.testing.assert_array_equal(drawn, committed, 'run python studies/report.py')
 
 
 def test_calibration_is_the_mean_of_the_seeds():

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('mmpretrain')
-import cv2
-import numpy as np
 import torch
 import train
 from mmengine.hooks import Hook
@@ -32,23 +30,9 @@ spec.loader.exec_module(test)
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """{train,val}/<0..9>/*.png, 2 and 1 images a class."""
-    root = tmp_path_factory.mktemp('digits')
-    rng = np.random.default_rng(0)
-    for split, count in (('train', 2), ('val', 1)):
-        for label in range(10):
-            (root / split / str(label)).mkdir(parents=True)
-            for i in range(count):
-                image = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                cv2.imwrite(str(root / split / str(label) / f'{i}.png'), image)
-    return root
-
-
-@pytest.fixture(scope='module')
-def small(folder):
+def small(tiny_digits):
     """--cfg-options for the tiny folder and a narrow network."""
-    roots = [f'{s}_dataloader.dataset.data_root={folder}' for s in ('train', 'val', 'test')]
+    roots = [f'{s}_dataloader.dataset.data_root={tiny_digits}' for s in ('train', 'val', 'test')]
     width = ['model.backbone.stem_channels=8', 'model.backbone.base_channels=8']
     return [*roots, *width, 'model.head.in_channels=64', 'default_hooks.logger.interval=5']
 
@@ -119,9 +103,10 @@ def test_resume_goes_on_and_the_test_tool_evaluates(trained, small, tmp_path):
     assert len(pickle.loads(out.read_bytes())) == 10
 
 
-def test_the_tool_runs_upstreams_config_with_two_words_changed(config, folder, tmp_path):
+def test_the_tool_runs_upstreams_config_with_two_words_changed(config, tiny_digits, tmp_path):
     """Without custom_imports and our hooks: tools/train.py adds both."""
-    data = f"dict(_delete_=True, type='CustomDataset', data_root='{folder}', data_prefix='%s', %s)"
+    data = f"_delete_=True, type='CustomDataset', data_root='{tiny_digits}'"
+    data = f"dict({data}, data_prefix='%s', %s)"
     pipeline = "pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]"
     loader = 'dict(batch_size=2, num_workers=0, dataset=' + data + ')\n'
     path = config(
