@@ -55,7 +55,8 @@ SMOOTHNESS_TEXT = """\
 
 The first 1,000 iterations of the thin ResNet-18 on CIFAR-10, batches of two, learning rate 0.01.
 `python studies/smoothness.py` stops every 50 iterations and looks along the gradient of the next
-batch, from half a step to four steps. Medians over the stops of three seeds.
+batch, from half a step to four steps. Medians over the 60 stops of the seeds 0 to 2, on 2026-11-25,
+CPU AMD EPYC, torch 2.11.0.
 
 - *Loss range*: largest minus smallest loss along the gradient, in nats.
 - *Gradient change*: largest change of the gradient, relative to its norm.
@@ -63,6 +64,12 @@ batch, from half a step to four steps. Medians over the stops of three seeds.
   so it compares methods only roughly.
 """
 
+SMOOTHNESS_READING = """\
+GN has the smallest loss range, gradient change and beta. NC's loss range is close to that of
+GN, and its gradient changes most. So these runs do not show that the loss is smoother with NC
+than with GN. They cover the beginning of the training of one thin network at one learning rate,
+without a network that has no norm.
+"""
 CALIBRATION_TEXT = """\
 ## A converted BatchNorm network
 
@@ -89,7 +96,7 @@ def probe_sections(files: Mapping[str, Sequence[dict]]) -> Iterator[str]:
         yield from (SENSITIVITY_TEXT, sensitivity_table(lines), '![Features](sensitivity.png)')
         yield SENSITIVITY_READING
     if lines := files[SMOOTHNESS]:
-        yield from (SMOOTHNESS_TEXT, smoothness_table(lines))
+        yield from (SMOOTHNESS_TEXT, smoothness_table(lines), SMOOTHNESS_READING)
     if lines := files[CALIBRATION]:
         yield from (CALIBRATION_TEXT, calibration_table(lines), CALIBRATION_READING)
 
