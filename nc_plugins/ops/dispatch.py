@@ -118,21 +118,22 @@ def choose_backend(name: str, input: Tensor, weight: Tensor, geometry: Geometry)
 
 
 def _fastest(input: Tensor, weight: Tensor, geometry: Geometry) -> str:
-    skipped, level = [], logging.INFO
+    skipped = {}
     for name, backend in BACKENDS.items():
-        refusal = backend.refuses(input, weight, geometry)
-        reason = backend.missing() or refusal
+        reason = backend.missing() or backend.refuses(input, weight, geometry)
         if reason is None and name in _COMPILED_AT_RUN_TIME:
             reason = failure(name, input.device, output_dtype(input))
         if reason is None:
             break
-        skipped.append(f'{name!r}: {reason}')
-        if refusal is None:  # a faster backend is for these tensors, but not on this machine
-            level = logging.WARNING
+        skipped[name] = reason
     announced = (name, input.device.type)
     if announced not in _announced and not torch.compiler.is_compiling():
         _announced.add(announced)
-        note = f' ({"; ".join(skipped)})' if skipped else ''
+        # A faster backend that is for these tensors, but not on this machine.
+        lacking = any(BACKENDS[n].refuses(input, weight, geometry) is None for n in skipped)
+        level = logging.WARNING if lacking else logging.INFO
+        reasons = '; '.join(f'{name!r}: {reason}' for name, reason in skipped.items())
+        note = f' ({reasons})' if reasons else ''
         logging.getLogger('nc_plugins').log(level, "backend 'auto' runs %r%s", name, note)
     return name
 
